@@ -1,0 +1,33 @@
+"""yolograft: published blocks for any Ultralytics YOLO.
+
+Importing the package makes Ultralytics know the blocks. Nothing heavy is imported here: Python runs
+this file at every start, so everything else is loaded when it is first asked for.
+"""
+
+from yolograft import _startup
+
+__version__ = "0.1.0"
+__all__ = ["Block", "ConfigError", "blocks", "count", "register"]
+
+_LAZY = {
+    "Block": "yolograft.registry",
+    "ConfigError": "yolograft.registry",
+    "register": "yolograft.registry",
+    "count": "yolograft.cost",
+}
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return getattr(__import__(_LAZY[name], fromlist=[name]), name)
+    if name == "blocks":
+        return __import__("yolograft.blocks").blocks
+    msg = f"module 'yolograft' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
+
+
+_startup.start()

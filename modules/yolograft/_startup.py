@@ -1,0 +1,64 @@
+"""Wait for the Ultralytics modules that the host room wraps.
+
+Runs at every Python start, so it imports ``sys`` alone. When one of the watched modules has been
+executed, ``yolograft.host.attach`` is called with its name; until then Ultralytics is not touched.
+"""
+
+import sys
+
+WATCHED = ("ultralytics.nn.tasks", "ultralytics.data.utils")
+
+
+class _Watcher:
+    """Meta path finder that lets the other finders work, then listens for the end of the load."""
+
+    def __init__(self):
+        self._seeking = False
+
+    def find_spec(self, name, path=None, target=None):
+        """Return the spec that the other finders give, its loader extended by our call."""
+        if name not in WATCHED or self._seeking:
+            return None
+        self._seeking = True
+        try:
+            for finder in sys.meta_path:
+                find = getattr(finder, "find_spec", None)
+                spec = find(name, path, target) if find and finder is not self else None
+                if spec is not None:
+                    return _listen(spec)
+        finally:
+            self._seeking = False
+        return None
+
+
+def _listen(spec):
+    loader = spec.loader
+    execute = getattr(loader, "exec_module", None)
+    if execute is None:
+        return spec
+
+    def exec_module(module):
+        execute(module)
+        _attach(module.__name__)
+
+    try:
+        loader.exec_module = exec_module
+    except AttributeError:  # a loader without instance attributes: leave the module as it is
+        pass
+    return spec
+
+
+def _attach(name):
+    from yolograft import host
+
+    host.attach(name)
+
+
+def start():
+    """Attach to what is loaded and watch for the rest. Calling it again changes nothing."""
+    for name in WATCHED:
+        module = sys.modules.get(name)
+        if module is not None and not getattr(module.__spec__, "_initializing", False):
+            _attach(name)
+    if not any(type(finder).__name__ == "_Watcher" for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Watcher())

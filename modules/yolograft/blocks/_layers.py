@@ -1,0 +1,171 @@
+"""Small helpers that several blocks share."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def check_int(block: str, minimum: int = 1, **values: int) -> None:
+    """Refuse arguments that are not whole numbers of at least ``minimum``.
+
+    Args:
+        block: Name for the message.
+        minimum: Smallest accepted value.
+        **values: Argument names and values.
+
+    Raises:
+        TypeError: If a value is no ``int``.
+        ValueError: If a value is too small.
+    """
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            msg = f"{block}: {name}={value!r} is not a whole number"
+            raise TypeError(msg)
+        if value < minimum:
+            msg = f"{block}: {name}={value} is too small\n\nHint: use {minimum} or more"
+            raise ValueError(msg)
+
+
+def check_bool(block: str, **values: bool) -> None:
+    """Refuse arguments that are not ``True`` or ``False``.
+
+    Args:
+        block: Name for the message.
+        **values: Argument names and values.
+
+    Raises:
+        TypeError: If a value is no ``bool``.
+    """
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            msg = f"{block}: {name}={value!r} is neither True nor False"
+            raise TypeError(msg)
+
+
+def check_kernel(block: str, k: int, name: str = "k") -> None:
+    """Refuse kernels that are not odd, which have no centre to pad around.
+
+    Args:
+        block: Name for the message.
+        k: Kernel size.
+        name: Argument name for the message.
+
+    Raises:
+        TypeError: If ``k`` is no ``int``.
+        ValueError: If ``k`` is even or below 1.
+    """
+    check_int(block, **{name: k})
+    if k % 2 == 0:
+        msg = f"{block}: {name}={k} is even\n\nHint: use an odd kernel, {k - 1} or {k + 1}"
+        raise ValueError(msg)
+
+
+def check_groups(block: str, groups: int, **channels: int) -> None:
+    """Refuse a group count that does not divide the channels.
+
+    Args:
+        block: Name for the message.
+        groups: Number of groups.
+        **channels: Argument names and values.
+
+    Raises:
+        TypeError: If ``groups`` is no ``int``.
+        ValueError: If ``groups`` is below 1 or does not divide.
+    """
+    check_int(block, groups=groups)
+    for name, value in channels.items():
+        if value % groups:
+            fits = [g for g in range(1, value + 1) if not any(c % g for c in channels.values())]
+            near = sorted(fits, key=lambda g: abs(g - groups))[:4]
+            msg = (
+                f"{block}: groups={groups} does not divide {name}={value}\n\n"
+                f"Hint: use {', '.join(map(str, sorted(near)))}"
+            )
+            raise ValueError(msg)
+
+
+def activation(block: str, act: bool | None | nn.Module) -> nn.Module:
+    """Return the module of an ``act`` argument.
+
+    Args:
+        block: Name for the message.
+        act: ``True`` for SiLU, ``False`` or ``None`` for identity, or a module.
+
+    Raises:
+        TypeError: If ``act`` is anything else.
+    """
+    if act is True:
+        return nn.SiLU()
+    if act is False or act is None:
+        return nn.Identity()
+    if isinstance(act, nn.Module):
+        return act
+    msg = (
+        f"{block}: act={act!r} is no activation\n\n"
+        "Hint: use true, false or null; a config's `activation:` key sets what true means"
+    )
+    raise TypeError(msg)
+
+
+def norm(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Apply BatchNorm, with its running statistics where a batch has a single value per channel.
+
+    A pooled 1x1 map of one image has no variance. Training meets it in the last batch of an epoch.
+
+    Args:
+        bn: The layer.
+        x: ``(B, C, H, W)``.
+    """
+    if bn.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+        return F.batch_norm(x, bn.running_mean, bn.running_var, bn.weight, bn.bias, eps=bn.eps)
+    return bn(x)
+
+
+class ConvNormAct(nn.Module):
+    """Bias-free convolution, BatchNorm, activation; padded to keep the size at stride 1.
+
+    Args:
+        c1: Input channels.
+        c2: Output channels.
+        k: Odd kernel size.
+        s: Stride.
+        d: Dilation.
+        groups: Convolution groups.
+        act: Activation module.
+        momentum: Momentum of the running statistics.
+
+    Shape:
+        - Input: ``(B, c1, H, W)``
+        - Output: ``(B, c2, ceil(H / s), ceil(W / s))``
+    """
+
+    def __init__(
+        self,
+        c1: int,
+        c2: int,
+        k: int,
+        s: int = 1,
+        d: int = 1,
+        groups: int = 1,
+        act: nn.Module | None = None,
+        momentum: float = 0.1,
+    ):
+        super().__init__()
+        self.conv = nn.Conv2d(c1, c2, k, s, d * (k // 2), d, groups, bias=False)
+        self.bn = nn.BatchNorm2d(c2, momentum=momentum)
+        self.act = act or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activated map."""
+        x = self.conv(x)
+        if self.bn is not None:
+            x = norm(self.bn, x)
+        return self.act(x)
+
+    def fuse(self) -> None:
+        """Fold BatchNorm into the convolution, for inference."""
+        if self.bn is not None:
+            self.conv = fuse_conv_bn_eval(self.conv.eval(), self.bn.eval()).requires_grad_(False)
+            self.bn = None

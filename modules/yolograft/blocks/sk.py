@@ -1,0 +1,97 @@
+"""Selective Kernel convolution.
+
+Paper: Li et al., "Selective Kernel Networks", CVPR 2019, https://arxiv.org/abs/1903.06586.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from yolograft.blocks import _layers
+
+
+class SKConv(nn.Module):
+    """Convolutions of several kernel sizes, mixed per channel by a gate computed from all of them.
+
+    Paper: Li et al., CVPR 2019, https://arxiv.org/abs/1903.06586, Eq. 1-6::
+
+        U_i = act(BN(conv_i(x)))            kernels k, k+2, ...
+        z   = ReLU(BN(W1 mean(sum_i U_i)))
+        V   = sum_i softmax_i(W2_i z) * U_i
+
+    The mean of a sum is the sum of means, so no summed map is ever stored.
+
+    Args:
+        c1: Input channels.
+        c2: Output channels.
+        k: Kernel of the first branch, odd.
+        s: Stride.
+        branches: Number of branches, at least 2.
+        groups: Groups of the branch convolutions. The paper uses 32, on wider layers than YOLO's.
+        reduction: Hidden width of the gate is ``max(c2 // reduction, min_dim)``.
+        min_dim: Smallest hidden width.
+        dilated: Build kernel ``k + 2i`` as ``k`` at dilation ``i + 1``, as the paper does.
+        act: Activation of the branches: ``True`` for SiLU, ``False`` or ``None`` for identity, or a
+            module. The paper uses ReLU.
+
+    Shape:
+        - Input: ``(B, c1, H, W)``
+        - Output: ``(B, c2, ceil(H / s), ceil(W / s))``
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, or ``groups`` does not divide the channels.
+
+    Differs from the paper: for one image in training, the BatchNorm of the gate, which then sees a
+    single value per channel, uses its running statistics.
+    """
+
+    def __init__(
+        self,
+        c1: int,
+        c2: int,
+        k: int = 3,
+        s: int = 1,
+        branches: int = 2,
+        groups: int = 1,
+        reduction: int = 16,
+        min_dim: int = 32,
+        dilated: bool = True,
+        act: bool | None | nn.Module = True,
+    ):
+        super().__init__()
+        _layers.check_int("SKConv", c1=c1, c2=c2, s=s, reduction=reduction, min_dim=min_dim)
+        _layers.check_int("SKConv", 2, branches=branches)
+        _layers.check_kernel("SKConv", k)
+        _layers.check_groups("SKConv", groups, c1=c1, c2=c2)
+        _layers.check_bool("SKConv", dilated=dilated)
+        act = _layers.activation("SKConv", act)
+        self.branches = nn.ModuleList(
+            _layers.ConvNormAct(
+                c1,
+                c2,
+                k if dilated else k + 2 * i,
+                s,
+                i + 1 if dilated else 1,
+                groups,
+                deepcopy(act),
+            )
+            for i in range(branches)
+        )
+        hidden = max(c2 // reduction, min_dim)
+        self.squeeze = _layers.ConvNormAct(c2, hidden, 1, act=nn.ReLU(inplace=True))
+        self.select = nn.Conv2d(hidden, branches * c2, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the mixed map."""
+        maps = [branch(x) for branch in self.branches]
+        pooled = sum(m.mean((2, 3), keepdim=True) for m in maps)
+        logits = self.select(self.squeeze(pooled)).chunk(len(maps), 1)
+        weights = torch.stack(logits).softmax(0)
+        out = maps[0] * weights[0]
+        for m, weight in zip(maps[1:], weights[1:], strict=True):
+            out = torch.addcmul(out, m, weight)
+        return out

@@ -1,0 +1,72 @@
+"""Space-to-depth down-sampling.
+
+Paper: Sunkara and Luo, "No More Strided Convolutions or Pooling", ECML PKDD 2022,
+https://arxiv.org/abs/2208.03641.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from yolograft.blocks import _layers
+
+
+class SpaceToDepth(nn.Module):
+    """Move every 2x2 patch of pixels into the channels: half the size, four times the channels.
+
+    Paper: Sunkara and Luo, https://arxiv.org/abs/2208.03641, Sec. 3.1. The four phases stand one
+    after another, each with all channels, in the order (row, column) = (0, 0), (1, 0), (0, 1),
+    (1, 1); ``nn.PixelUnshuffle`` interleaves them instead. Odd sizes are zero-padded at the bottom
+    and right, as a stride-2 convolution sees them.
+
+    Shape:
+        - Input: ``(B, C, H, W)``
+        - Output: ``(B, 4C, ceil(H / 2), ceil(W / 2))``
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the stacked phases."""
+        # Padding by the remainder, without a branch, keeps traced graphs right for every size.
+        x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        top, bottom = x[:, :, ::2], x[:, :, 1::2]
+        return torch.cat(
+            (top[..., ::2], bottom[..., ::2], top[..., 1::2], bottom[..., 1::2]), dim=1
+        )
+
+
+class SPDConv(nn.Module):
+    """Space-to-depth, then a stride-1 convolution: down-sampling that drops no pixel.
+
+    Paper: Sunkara and Luo, https://arxiv.org/abs/2208.03641, Sec. 3.
+
+    Args:
+        c1: Input channels.
+        c2: Output channels.
+        k: Kernel of the convolution, odd.
+        act: Activation: ``True`` for SiLU, ``False`` or ``None`` for identity, or a module.
+
+    Shape:
+        - Input: ``(B, c1, H, W)``
+        - Output: ``(B, c2, ceil(H / 2), ceil(W / 2))``
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If a width is below 1 or ``k`` is not odd.
+
+    Differs from the authors' YOLOv5 config, which puts a 3x3 convolution before the space-to-depth
+    layer: this is the module of the paper. For theirs, write the rows ``Conv [c, 3, 1]`` and
+    ``SpaceToDepth []``.
+    """
+
+    def __init__(self, c1: int, c2: int, k: int = 3, act: bool | None | nn.Module = True):
+        super().__init__()
+        _layers.check_int("SPDConv", c1=c1, c2=c2)
+        _layers.check_kernel("SPDConv", k)
+        self.spd = SpaceToDepth()
+        self.conv = _layers.ConvNormAct(4 * c1, c2, k, act=_layers.activation("SPDConv", act))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the down-sampled map."""
+        return self.conv(self.spd(x))

@@ -1,0 +1,115 @@
+"""The only room that knows Ultralytics' internals: one host function per file.
+
+==========  ==========================================  =======================================
+file        wraps                                       so that
+==========  ==========================================  =======================================
+parser.py   ``ultralytics.nn.tasks.parse_model``        YAML rows can name the blocks
+configs.py  ``ultralytics.nn.tasks.yaml_model_load``    ``model=yolov8n-sk.yaml`` is found
+fuse.py     ``ultralytics.nn.tasks.BaseModel.fuse``     the blocks fold their BatchNorm too
+data.py     ``ultralytics.data.utils.check_file``       ``data=shapes.yaml`` is found
+==========  ==========================================  =======================================
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+#: Host function -> None when wrapped, else the reason why not. Read by ``yolograft doctor``.
+STATUS: dict[str, str | None] = {}
+
+
+class Misfit(Exception):
+    """A host function that no longer looks as the wrap expects it."""
+
+
+def attach(name: str) -> None:
+    """Wrap the host functions of one Ultralytics module that has just been loaded.
+
+    A wrap that does not fit is left out with one warning; stock configs work as before.
+
+    Args:
+        name: Full module name.
+    """
+    from yolograft.host import configs, data, fuse, parser
+
+    for target, parameters, make in (
+        ("ultralytics.nn.tasks:parse_model", ("d", "ch", "verbose"), parser.make),
+        ("ultralytics.nn.tasks:yaml_model_load", ("path",), configs.make),
+        ("ultralytics.nn.tasks:BaseModel.fuse", ("self", "verbose"), fuse.make),
+        ("ultralytics.data.utils:check_file", ("file",), data.make),
+    ):
+        if target.startswith(name + ":") and STATUS.get(target, "") is not None:
+            try:
+                wrap(target, parameters, make)
+                STATUS[target] = None
+            except Exception as error:
+                STATUS[target] = str(error)
+                _warn(target, error)
+    if name == "ultralytics.nn.tasks":
+        _allow_safe_load()
+
+
+def wrap(target: str, parameters: tuple[str, ...], make: Callable) -> None:
+    """Replace a host function, and every copy of it that other modules have bound by name.
+
+    Args:
+        target: ``"module:function"`` or ``"module:Class.method"``.
+        parameters: Names that its signature has to start with.
+        make: Takes the module and the original, returns the replacement.
+
+    Raises:
+        Misfit: If the function is missing or has another signature.
+    """
+    module_name, _, path = target.partition(":")
+    module = sys.modules[module_name]
+    *owners, name = path.split(".")
+    owner = module
+    for part in owners:
+        owner = getattr(owner, part, None)
+    original = getattr(owner, name, None)
+    if original is None:
+        msg = f"{path} is missing"
+        raise Misfit(msg)
+    if hasattr(original, "_yolograft"):
+        return
+    found = tuple(inspect.signature(original).parameters)
+    if found[: len(parameters)] != parameters:
+        msg = f"{path}({', '.join(found)}) does not start with ({', '.join(parameters)})"
+        raise Misfit(msg)
+    replacement = functools.wraps(original)(make(module, original))
+    replacement._yolograft = True
+    setattr(owner, name, replacement)
+    if not owners and original.__module__ == module_name:
+        _rebind(name, original, replacement)
+
+
+def _rebind(name: str, original: Callable, replacement: Callable) -> None:
+    for module in list(sys.modules.values()):
+        if isinstance(module, ModuleType) and vars(module).get(name) is original:
+            setattr(module, name, replacement)
+
+
+def _allow_safe_load() -> None:
+    from yolograft import registry
+    from yolograft.blocks import _layers
+
+    registry.allow_safe_load(_layers.ConvNormAct)
+    for block in registry._BUILT_IN:
+        registry.allow_safe_load(block.load())
+
+
+def _warn(target: str, error: Exception) -> None:
+    import ultralytics
+    from ultralytics.utils import LOGGER
+
+    from yolograft import __version__
+
+    LOGGER.warning(
+        f"yolograft {__version__} does not fit ultralytics {ultralytics.__version__}: "
+        f"{target.replace(':', '.')} was left as it is ({error}). Stock configs work; grafted ones "
+        "may not. Hint: `pip install -U yolograft`, then `yolograft doctor`."
+    )

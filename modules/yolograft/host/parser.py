@@ -1,0 +1,425 @@
+"""Wrap ``parse_model``: rows of ours go in as stand-ins and come out as our modules.
+
+A stand-in is a stock row that treats channels as our block does. The stock parser runs on the
+stand-ins and works out channels, width, depth and the savelist; then each stand-in is replaced by
+our module, built from the channels that the stand-in ended up with.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from types import ModuleType
+
+from torch import nn
+
+from yolograft import registry
+from yolograft.registry import Block, ConfigError
+
+#: Stock stages whose second 3x3 convolution a block can take the place of, for messages.
+_HOST_LIST = ", ".join(registry.HOSTS)
+_ROW = re.compile(
+    r"\s*(?P<i>\d+)\s+(?:\[.*?\]|-?\d+)\s+(?P<n>\d+)\s+\d+\s+(?P<type>\S+)\s+(?P<args>.*)"
+)
+
+
+@dataclass
+class _Row:
+    """One row of ours, read and checked."""
+
+    where: str
+    index: int
+    source: int
+    repeats: int
+    block: Block
+    cls: type
+    host: str
+    positional: list
+    named: dict
+
+
+def make(tasks: ModuleType, original: Callable) -> Callable:
+    """Return a ``parse_model`` that builds rows of the pack's blocks.
+
+    Args:
+        tasks: ``ultralytics.nn.tasks``.
+        original: The function to wrap.
+    """
+
+    def parse_model(d, ch, verbose=True):
+        rows = [*d["backbone"], *d["head"]]
+        ours = {i: row for i in range(len(rows)) if (row := _read(tasks, d, rows, i))}
+        if not ours:
+            return original(d, ch, verbose)
+        planned = [_stand_in(ours[i]) if i in ours else rows[i] for i in range(len(rows))]
+        built = _build_backbones(original, d, ch, rows, ours, planned)
+
+        held, texts = _Held(tasks.LOGGER), dict.fromkeys(ours)
+        try:
+            with held:
+                model, save = original(_config(d, planned), ch, verbose)
+            for i, row in ours.items():
+                layer, type_, args = built.get(i) or _build(row, model[i])
+                layer.np = sum(p.numel() for p in layer.parameters())
+                layer.i, layer.f, layer.type = i, row.source, type_
+                model[i] = layer
+                texts[i] = (row.source, layer.np, type_, args)
+        finally:
+            held.release(texts)
+        return model, save
+
+    return parse_model
+
+
+# ------------------------------------------------------------------------------------ reading rows
+
+
+def _read(tasks: ModuleType, d: dict, rows: list, index: int) -> _Row | None:
+    """Return row ``index`` checked, or ``None`` if it is none of ours."""
+    raw = rows[index]
+    where = _where(d, index)
+    if not isinstance(raw, list | tuple):
+        return None
+    label = next((x for x in raw if isinstance(x, str)), None)
+    if label is None or _is_stock(tasks, label) and registry.find(label) is None:
+        return None
+    host, block = _resolve(tasks, where, label)
+    if len(raw) != 4 or raw[2] != label:
+        raise ConfigError(f"{where}: {raw!r} is no row", "write [from, repeats, module, arguments]")
+    source, repeats, _, args = raw
+    _check_source(where, label, source, index)
+    if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
+        raise ConfigError(f"{where}: {label}: repeats={repeats!r} is no whole number of 1 or more")
+    if not isinstance(args, list | tuple):
+        raise ConfigError(f"{where}: {label}: the arguments {args!r} are no list", "write [256]")
+    if repeats > 1 and block.role in ("down", "widen", "backbone"):
+        raise ConfigError(
+            f"{where}: {label}: repeats={repeats}, but the block changes the size of the map",
+            "use 1, and a row for every further one",
+        )
+    positional = list(args)
+    named = dict(positional.pop()) if positional and isinstance(positional[-1], dict) else {}
+    row = _Row(where, index, source, repeats, block, registry.load(block), host, positional, named)
+    _check_arguments(row, label)
+    return row
+
+
+def _where(d: dict, index: int) -> str:
+    section = "backbone" if index < len(d["backbone"]) else "head"
+    return f"{d.get('yaml_file') or 'model config'}, row {index} ({section})"
+
+
+def _is_stock(tasks: ModuleType, label: str) -> bool:
+    return label.startswith(("nn.", "torchvision.ops.")) or hasattr(tasks, label)
+
+
+def _resolve(tasks: ModuleType, where: str, label: str) -> tuple[str, Block]:
+    """Return host (may be empty) and block of a row's module name."""
+    block = registry.find(label)
+    if block is not None:
+        if hasattr(tasks, label):
+            _warn_once(tasks, label)
+        return "", block
+    host, _, inner = label.partition("_")
+    block = registry.find(inner) if inner else None
+    if inner and host in registry.HOSTS and block is None:
+        hint = registry.nearest(inner, registry.names())
+        raise ConfigError(f"{where}: {label}: unknown block {inner!r}", hint or _listing())
+    if block is not None:
+        if host not in registry.HOSTS:
+            raise ConfigError(
+                f"{where}: {label}: {host} holds no bottleneck with a 3x3 second convolution",
+                f"use one of {_HOST_LIST}",
+            )
+        if block.role not in ("conv", "gate"):
+            raise ConfigError(
+                f"{where}: {label}: {block.name} changes the size of the map, so it cannot stand "
+                "inside a stage",
+                f"give it a row of its own: [-1, 1, {block.name}, ...]",
+            )
+        return host, block
+    hint = registry.nearest(label, [*registry.names(), *_stock_names(tasks)])
+    raise ConfigError(f"{where}: unknown block {label!r}", hint or _listing())
+
+
+def _listing() -> str:
+    return "`yolograft list` shows all blocks"
+
+
+def _stock_names(tasks: ModuleType) -> list[str]:
+    return [
+        name
+        for name, value in vars(tasks).items()
+        if isinstance(value, type)
+        and issubclass(value, nn.Module)
+        and value.__module__.startswith("ultralytics.nn.modules")
+    ]
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(tasks: ModuleType, label: str) -> None:
+    if label not in _warned:
+        _warned.add(label)
+        tasks.LOGGER.warning(
+            f"yolograft: Ultralytics has a class named {label} too; rows named {label} mean "
+            "yolograft's, as they did when your checkpoints were trained."
+        )
+
+
+def _check_source(where: str, label: str, source: object, index: int) -> None:
+    if not isinstance(source, int) or isinstance(source, bool):
+        raise ConfigError(
+            f"{where}: {label}: from={source!r}, but the block reads one layer", "write -1 or a row"
+        )
+    if not -max(index, 1) <= source < max(index, 0) and not (index == 0 and source == -1):
+        last = f"-1, or a row from 0 to {index - 1}" if index else "-1"
+        raise ConfigError(f"{where}: {label}: from={source} does not exist", f"use {last}")
+
+
+def _check_arguments(row: _Row, label: str) -> None:
+    """Refuse arguments that the block does not have, or that have to be named."""
+    parameters = [*inspect.signature(row.cls).parameters]
+    role, given = row.block.role, row.positional
+    if row.host:
+        derived = registry.ROLES[role]  # positional arguments are the stage's own
+    elif role in ("conv", "down"):
+        derived = ("c1", "c2")
+        if not given:
+            raise ConfigError(
+                f"{row.where}: {label}: the output channels are missing", f"write {label}, [256]"
+            )
+        _check_count(row, label, "c2", given[0])
+        extra = ["k", "s"] if parameters[:4] == ["c1", "c2", "k", "s"] else []
+        if len(given) > 1 + len(extra):
+            _refuse_positional(row, label, given[1 + len(extra)], ["c2", *extra], parameters)
+        for name, value in zip(extra, given[1:], strict=False):
+            if name in row.named:
+                raise ConfigError(f"{row.where}: {label}: {name} is given twice")
+            row.named[name] = value
+    elif role == "backbone":
+        derived = ("c1",)
+        if len(given) > 1:
+            _refuse_positional(row, label, given[1], parameters[1:2], parameters)
+        if given:
+            derived = ("c1", parameters[1])
+            _check_count(row, label, parameters[1], given[0])
+    else:
+        derived = registry.ROLES[role]
+        if given:
+            _refuse_positional(row, label, given[0], [], parameters)
+    known = [p for p in parameters if p not in derived]
+    for name in row.named:
+        if name not in known:
+            hint = registry.nearest(str(name), known) or (
+                f"{row.block.name} has {', '.join(known)}" if known else "it takes none"
+            )
+            if name in derived:
+                hint = "the channels come from the layers around the block"
+            raise ConfigError(f"{row.where}: {label}: no argument {name!r} to give", hint)
+
+
+def _check_count(row: _Row, label: str, name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(
+            f"{row.where}: {label}: {name}={value!r} is no whole number of 1 or more",
+            f"write {label}, [256]",
+        )
+
+
+def _refuse_positional(
+    row: _Row, label: str, value: object, allowed: list[str], parameters: list[str]
+) -> None:
+    names = [p for p in parameters if p not in (*allowed, "c", "c1", "c2")]
+    takes = f"only {', '.join(allowed)} may stand" if allowed else "none may stand"
+    example = f"; name it in a trailing mapping, as in {{{names[0]}: {value}}}" if names else ""
+    raise ConfigError(
+        f"{row.where}: {label}: positional argument {value!r} is one too many",
+        f"{takes} without a name{example}",
+    )
+
+
+# ------------------------------------------------------------------------------ stand-ins and back
+
+
+def _config(d: dict, rows: list) -> dict:
+    """Return ``d`` with other rows; the stock parser concatenates backbone and head anyway."""
+    split = len(d["backbone"])
+    return {**d, "backbone": rows[:split], "head": rows[split:]}
+
+
+def _stand_in(row: _Row) -> list:
+    if row.host:
+        return [row.source, row.repeats, row.host, row.positional]
+    if row.block.role == "gate":
+        return [row.source, row.repeats, "nn.BatchNorm2d", []]
+    if row.block.role == "widen":
+        return [[row.source] * 4, 1, "Concat", [1]]
+    width = row.positional[0] if row.positional else 8
+    return [row.source, row.repeats, "Conv", [width, 1]]
+
+
+def _build_backbones(
+    original: Callable, d: dict, ch: int, rows: list, ours: dict[int, _Row], planned: list
+) -> dict[int, tuple]:
+    """Build blocks that return several maps, and write their true widths into the Index rows.
+
+    The stock parser wants those widths before it builds anything, so it first runs on the rows up
+    to each such block.
+    """
+    built = {}
+    for i, row in ours.items():
+        if row.block.role != "backbone":
+            continue
+        prefix = {**d, "backbone": deepcopy(planned[: i + 1]), "head": []}
+        built[i] = _build(row, original(prefix, ch, False)[0][i])
+        widths = list(built[i][0].out_channels)
+        for j in range(i + 1, len(rows)):
+            source, repeats, name, args = rows[j]
+            sources = [
+                s if s >= 0 else s + j for s in (source if isinstance(source, list) else [source])
+            ]
+            if i not in sources:
+                continue
+            if name != "Index":
+                raise ConfigError(
+                    f"{_where(d, j)}: {name} reads row {i}, {row.block.name}, which returns "
+                    f"{len(widths)} maps",
+                    f"read one of them through a row [{i}, 1, Index, [{widths[0]}, 0]]",
+                )
+            if not (
+                len(args) == 2
+                and isinstance(args[1], int)
+                and -len(widths) <= args[1] < len(widths)
+            ):
+                raise ConfigError(
+                    f"{_where(d, j)}: Index {args!r} names none of the {len(widths)} maps of row {i}",
+                    f"write [{i}, 1, Index, [channels, map]] with a map from 0 to {len(widths) - 1}",
+                )
+            planned[j] = [source, repeats, "Index", [widths[args[1]], args[1]]]
+    return built
+
+
+def _build(row: _Row, stand_in: nn.Module) -> tuple[nn.Module, str, str]:
+    """Return the layer that takes the stand-in's place, its type and its arguments as text."""
+    if row.host:
+        return _graft_inside(row, stand_in)
+    units = [*stand_in] if isinstance(stand_in, nn.Sequential) else [stand_in]
+    named = dict(row.named)
+    role = row.block.role
+    if role == "gate":
+        channels = [(unit.num_features,) for unit in units]
+    elif role == "widen":
+        channels = [()]
+    elif role == "backbone":
+        conv = units[0].conv
+        channels = [(conv.in_channels, *([conv.out_channels] if row.positional else []))]
+    else:
+        channels = [(unit.conv.in_channels, unit.conv.out_channels) for unit in units]
+    act = getattr(units[0], "act", None)
+    layers = [_construct(row, channels[0], named, act)]
+    for c in channels[1:]:  # the stride is spent by the first
+        layers.append(_construct(row, c, {k: v for k, v in named.items() if k != "s"}, act))
+    layer = nn.Sequential(*layers) if len(layers) > 1 else layers[0]
+    text = str([*channels[0], *([named] if named else [])])
+    return layer, f"{row.cls.__module__}.{row.cls.__qualname__}", text
+
+
+def _graft_inside(row: _Row, stage: nn.Module) -> tuple[nn.Module, str, str]:
+    """Put the block in place of the second 3x3 convolution of every bottleneck.
+
+    A gate follows that convolution instead, before the shortcut is added.
+    """
+    from ultralytics.nn.modules.block import Bottleneck
+
+    hosts = [
+        m for m in stage.modules() if isinstance(m, Bottleneck) and m.cv2.conv.kernel_size == (3, 3)
+    ]
+    if not hosts:
+        raise ConfigError(
+            f"{row.where}: {row.host} holds no bottleneck with a 3x3 second convolution here"
+        )
+    for bottleneck in hosts:
+        old = bottleneck.cv2
+        conv = old.conv
+        if row.block.role == "gate":
+            bottleneck.cv2 = nn.Sequential(
+                old, _construct(row, (conv.out_channels,), row.named, old.act)
+            )
+            continue
+        named = dict(row.named)
+        if conv.groups != 1:
+            key = next(
+                (g for g in ("groups", "g") if g in inspect.signature(row.cls).parameters), ""
+            )
+            if not key:
+                raise ConfigError(
+                    f"{row.where}: {row.host}_{row.block.name}: the stage has groups={conv.groups}, "
+                    f"{row.block.name} knows no groups",
+                    "leave the stage's groups at 1",
+                )
+            named.setdefault(key, conv.groups)
+        bottleneck.cv2 = _construct(row, (conv.in_channels, conv.out_channels), named, old.act)
+    name = f"{type(stage).__module__}.{row.host}[{row.cls.__name__}]"
+    return stage, name, str(row.named) if row.named else ""
+
+
+def _construct(row: _Row, channels: tuple, named: dict, act: nn.Module | None) -> nn.Module:
+    """Build one block; what its constructor refuses is told with file, row and block."""
+    if "act" in inspect.signature(row.cls).parameters and act is not None:
+        default = inspect.signature(row.cls).parameters["act"].default
+        if named.get("act", default) is True:
+            named = {**named, "act": deepcopy(act)}
+    try:
+        module = row.cls(*channels, **named)
+        registry.check_attributes(module, row.block.name)
+    except (TypeError, ValueError) as error:
+        text = str(error)
+        name = "" if text.startswith(row.block.name) else f"{row.block.name}: "
+        raise ConfigError(f"{row.where}: {name}{text}") from error
+    return module
+
+
+# ------------------------------------------------------------------------------ the printed table
+
+
+class _Held(logging.Filter):
+    """Hold back what the stock parser prints, until the rows of ours can be told as they are."""
+
+    def __init__(self, logger: logging.Logger):
+        super().__init__()
+        self.logger = logger
+        self.records: list[logging.LogRecord] = []
+
+    def __enter__(self):
+        self.logger.addFilter(self)
+
+    def __exit__(self, *_):
+        self.logger.removeFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.records.append(record)
+        return False
+
+    def release(self, texts: dict[int, tuple | None]) -> None:
+        """Print the held lines; ``texts`` has what to say of our rows, ``None`` for nothing."""
+        for record in self.records:
+            match = _ROW.match(record.getMessage())
+            if match and int(match["i"]) in texts:
+                text = texts[int(match["i"])]
+                if text is None:
+                    continue
+                source, params, type_, args = text
+                if "[" in type_:  # a stage with a block inside: its own arguments, then the block's
+                    args = f"{match['args'].strip()} {args}".strip()
+                record.args = ()
+                record.msg = (
+                    f"{match['i']:>3}{source!s:>20}{match['n']:>3}{params:10.0f}  "
+                    f"{type_:<45}{args:<30}"
+                )
+            self.logger.handle(record)
