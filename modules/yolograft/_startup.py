@@ -49,9 +49,12 @@ def _listen(spec):
 
 
 def _attach(name):
-    from yolograft import host
+    try:
+        from yolograft import host
 
-    host.attach(name)
+        host.attach(name)
+    except Exception as error:  # stock Ultralytics has to work whatever is wrong with us
+        sys.stderr.write(f"WARNING yolograft is off: {error}. Hint: run `yolograft doctor`.\n")
 
 
 def start():

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
+from typing import NoReturn
 
 #: Stock stages that hold bottlenecks with a 3x3 second convolution: `C2f_SK` and the like.
 HOSTS = ("C2", "C2f", "C3", "C3k2", "BottleneckCSP", "RepNCSPELAN4")
@@ -29,8 +29,19 @@ ROLES = {
 class ConfigError(ValueError):
     """A model YAML, or a block offered to :func:`register`, that cannot be used as it stands."""
 
-    def __init__(self, fact: str, hint: str = ""):
-        super().__init__(f"{fact}\n\nHint: {hint}" if hint else fact)
+
+def refuse(fact: str, hint: str = "") -> NoReturn:
+    """Raise a :class:`ConfigError` that says what is wrong, then what to do.
+
+    Args:
+        fact: File, row, block and value.
+        hint: The remedy.
+
+    Raises:
+        ConfigError: Always.
+    """
+    msg = f"{fact}\n\nHint: {hint}" if hint else fact
+    raise ConfigError(msg)
 
 
 @dataclass(frozen=True)
@@ -41,9 +52,9 @@ class Block:
         name: Name in a YAML row.
         path: ``"module:Class"``, imported when the block is first used.
         role: What the block does to channels and size. ``conv`` takes ``c1`` to ``c2``, ``down``
-            does so and halves the map, ``gate`` keeps the shape, ``widen`` takes ``c`` to ``4c`` and
-            halves the map, ``backbone`` returns a list of maps (its instances name their widths in
-            ``out_channels``).
+            does so and halves the map, ``gate`` keeps the shape, ``widen`` takes ``c`` to ``4c``
+            and halves the map, ``backbone`` returns a list of maps (its instances name their
+            widths in ``out_channels``).
         paper: arXiv number.
         aliases: Other names in a YAML row.
         config: The pack's model YAML that shows the block.
@@ -100,6 +111,7 @@ _blocks: dict[str, Block] = {block.name: block for block in _BUILT_IN}
 _names: dict[str, str] = {n: b.name for b in _BUILT_IN for n in (b.name, *b.aliases)}
 #: Classes given as objects; a class in a notebook or script has no path to import it from.
 _classes: dict[str, type] = {}
+_loaded: set[str] = set()
 
 
 def table() -> Iterator[Block]:
@@ -133,6 +145,16 @@ def nearest(name: str, candidates: Iterator[str] | list[str]) -> str:
     return f"did you mean {by_lower[match[0]]}?" if match else ""
 
 
+def parameters(cls: type) -> list[str]:
+    """Return the names of a constructor's arguments.
+
+    Args:
+        cls: A block.
+    """
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in inspect.signature(cls).parameters.values() if p.kind not in variadic]
+
+
 def register(
     cls: type,
     name: str | None = None,
@@ -144,9 +166,9 @@ def register(
     """Add your own module to the table, so that YAML rows can name it.
 
     Args:
-        cls: The ``nn.Module`` class. Its constructor starts with ``c1, c2`` (a convolution) or ``c``
-            (a block that keeps the shape); everything after that needs a default, or a value in the
-            row's mapping.
+        cls: The ``nn.Module`` class. Its constructor starts with ``c1, c2`` (a convolution) or
+            ``c`` (a block that keeps the shape); everything after that needs a default, or a value
+            in the row's mapping.
         name: Name in YAML rows; the class name when left out.
         role: One of ``conv``, ``down``, ``gate``, ``widen``, ``backbone``; read off the signature
             when left out.
@@ -164,7 +186,7 @@ def register(
 
     name = name or getattr(cls, "__name__", str(cls))
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise ConfigError(f"{name}: {cls!r} is not a subclass of torch.nn.Module")
+        refuse(f"{name}: {cls!r} is not a subclass of torch.nn.Module")
     role = role or _role(cls, name)
     _check_signature(cls, name, role)
     for label in (name, *aliases):
@@ -193,7 +215,7 @@ def check_attributes(module: object, name: str) -> None:
     own = {*vars(module), *module._modules, *module._parameters, *module._buffers}
     taken = own.intersection(RESERVED)
     if taken:
-        raise ConfigError(
+        refuse(
             f"{name}: self.{min(taken)} is an attribute that Ultralytics sets on every layer",
             "rename it; i, f, type and np are reserved",
         )
@@ -220,12 +242,12 @@ def allow_safe_load(cls: type) -> None:
 
 
 def _role(cls: type, name: str) -> str:
-    first = [*inspect.signature(cls).parameters][:2]
+    first = parameters(cls)[:2]
     if first == ["c1", "c2"]:
         return "conv"
     if first[:1] == ["c"]:
         return "gate"
-    raise ConfigError(
+    refuse(
         f"{name}: the signature {name}{inspect.signature(cls)} fits no role",
         "start it with (c1, c2, ...) for a convolution or (c, ...) for a block that keeps the "
         "shape, or name the role",
@@ -234,10 +256,10 @@ def _role(cls: type, name: str) -> str:
 
 def _check_signature(cls: type, name: str, role: str) -> None:
     if role not in ROLES:
-        raise ConfigError(f"{name}: role={role!r} is unknown", f"use one of {', '.join(ROLES)}")
+        refuse(f"{name}: role={role!r} is unknown", f"use one of {', '.join(ROLES)}")
     want = ROLES[role]
-    if tuple(inspect.signature(cls).parameters)[: len(want)] != want:
-        raise ConfigError(
+    if tuple(parameters(cls)[: len(want)]) != want:
+        refuse(
             f"{name}: the signature {name}{inspect.signature(cls)} does not fit role={role!r}",
             f"start it with ({', '.join([*want, '...'])})",
         )
@@ -249,17 +271,17 @@ def _check_free(label: str, name: str, cls: type) -> None:
         # A notebook cell that is run again defines the same class anew: that is no clash.
         if block.name == name and block.path == f"{cls.__module__}:{cls.__qualname__}":
             return
-        raise ConfigError(
+        refuse(
             f"{label}: the name is taken by {block.path.replace(':', '.')}", "choose another name"
         )
     if label.partition("_")[0] in HOSTS and "_" in label:
-        raise ConfigError(
+        refuse(
             f"{label}: the name reads as a block inside {label.partition('_')[0]}",
             "choose a name without that prefix",
         )
     tasks = importlib.import_module("ultralytics.nn.tasks")
     if hasattr(tasks, label):
-        raise ConfigError(f"{label}: the name is taken by Ultralytics", "choose another name")
+        refuse(f"{label}: the name is taken by Ultralytics", "choose another name")
 
 
 def _trial(cls: type, role: str) -> object | None:
@@ -274,8 +296,10 @@ def _forget(name: str) -> None:
         del _names[label]
 
 
-@cache
 def _load_entry_points() -> None:
+    if "entry points" in _loaded:
+        return
+    _loaded.add("entry points")  # first: register() asks for names, which leads here again
     from importlib.metadata import entry_points
 
     for point in entry_points(group="yolograft.blocks"):

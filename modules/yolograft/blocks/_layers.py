@@ -21,7 +21,10 @@ def check_int(block: str, minimum: int = 1, **values: int) -> None:
     """
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool):
-            msg = f"{block}: {name}={value!r} is not a whole number"
+            msg = (
+                f"{block}: {name}={value!r} is not a whole number\n\n"
+                f"Hint: use {minimum} or more, without quotes or a decimal point"
+            )
             raise TypeError(msg)
         if value < minimum:
             msg = f"{block}: {name}={value} is too small\n\nHint: use {minimum} or more"
@@ -40,7 +43,10 @@ def check_bool(block: str, **values: bool) -> None:
     """
     for name, value in values.items():
         if not isinstance(value, bool):
-            msg = f"{block}: {name}={value!r} is neither True nor False"
+            msg = (
+                f"{block}: {name}={value!r} is neither True nor False\n\n"
+                "Hint: use true or false, without quotes"
+            )
             raise TypeError(msg)
 
 
@@ -86,7 +92,7 @@ def check_groups(block: str, groups: int, **channels: int) -> None:
             raise ValueError(msg)
 
 
-def activation(block: str, act: bool | None | nn.Module) -> nn.Module:
+def activation(block: str, act: bool | nn.Module | None) -> nn.Module:
     """Return the module of an ``act`` argument.
 
     Args:

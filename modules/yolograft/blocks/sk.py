@@ -60,7 +60,7 @@ class SKConv(nn.Module):
         reduction: int = 16,
         min_dim: int = 32,
         dilated: bool = True,
-        act: bool | None | nn.Module = True,
+        act: bool | nn.Module | None = True,
     ):
         super().__init__()
         _layers.check_int("SKConv", c1=c1, c2=c2, s=s, reduction=reduction, min_dim=min_dim)

@@ -60,7 +60,7 @@ class SPDConv(nn.Module):
     ``SpaceToDepth []``.
     """
 
-    def __init__(self, c1: int, c2: int, k: int = 3, act: bool | None | nn.Module = True):
+    def __init__(self, c1: int, c2: int, k: int = 3, act: bool | nn.Module | None = True):
         super().__init__()
         _layers.check_int("SPDConv", c1=c1, c2=c2)
         _layers.check_kernel("SPDConv", k)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from yolograft.registry import ConfigError
+from yolograft.registry import refuse
 
 _HERE = Path(__file__).resolve().parents[1]
 #: Inside the package in a wheel, beside modules/ in an editable install or a checkout.
@@ -27,15 +27,17 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
         file = find_model(str(path))
         try:
             config = original(file or path)
-        except (AttributeError, TypeError):
+        except (AttributeError, TypeError, ValueError):
             check_mapping(file or path)
             raise
-        if "backbone" not in config or "head" not in config:
-            missing = "backbone" if "backbone" not in config else "head"
-            raise ConfigError(
-                f"{path}: the key {missing!r} is missing",
-                "a model YAML has `backbone:` and `head:`, each a list of rows",
-            )
+        for key in ("backbone", "head"):
+            if not isinstance(config.get(key), list):
+                refuse(
+                    f"{path}: the key {key!r} is missing"
+                    if key not in config
+                    else f"{path}: {key!r} is {config[key]!r}, not a list of rows",
+                    "a model YAML has `backbone:` and `head:`, each a list of rows",
+                )
         if file:
             config["scale"] = tasks.guess_model_scale(path)
             config["yaml_file"] = str(path)
@@ -82,7 +84,7 @@ def check_mapping(path: str) -> None:
     with open(path, encoding="utf-8", errors="ignore") as stream:
         content = yaml.safe_load(stream)
     if not isinstance(content, dict):
-        raise ConfigError(
+        refuse(
             f"{path}: the file holds a {type(content).__name__}, not a mapping",
             "a model YAML has the keys `nc`, `backbone` and `head`",
         )

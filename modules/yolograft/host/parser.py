@@ -18,7 +18,7 @@ from types import ModuleType
 from torch import nn
 
 from yolograft import registry
-from yolograft.registry import Block, ConfigError
+from yolograft.registry import Block, ConfigError, refuse
 
 #: Stock stages whose second 3x3 convolution a block can take the place of, for messages.
 _HOST_LIST = ", ".join(registry.HOSTS)
@@ -85,19 +85,19 @@ def _read(tasks: ModuleType, d: dict, rows: list, index: int) -> _Row | None:
     if not isinstance(raw, list | tuple):
         return None
     label = next((x for x in raw if isinstance(x, str)), None)
-    if label is None or _is_stock(tasks, label) and registry.find(label) is None:
+    if label is None or (_is_stock(tasks, label) and registry.find(label) is None):
         return None
     host, block = _resolve(tasks, where, label)
     if len(raw) != 4 or raw[2] != label:
-        raise ConfigError(f"{where}: {raw!r} is no row", "write [from, repeats, module, arguments]")
+        refuse(f"{where}: {raw!r} is no row", "write [from, repeats, module, arguments]")
     source, repeats, _, args = raw
     _check_source(where, label, source, index)
     if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
-        raise ConfigError(f"{where}: {label}: repeats={repeats!r} is no whole number of 1 or more")
+        refuse(f"{where}: {label}: repeats={repeats!r} is no whole number of 1 or more")
     if not isinstance(args, list | tuple):
-        raise ConfigError(f"{where}: {label}: the arguments {args!r} are no list", "write [256]")
+        refuse(f"{where}: {label}: the arguments {args!r} are no list", "write [256]")
     if repeats > 1 and block.role in ("down", "widen", "backbone"):
-        raise ConfigError(
+        refuse(
             f"{where}: {label}: repeats={repeats}, but the block changes the size of the map",
             "use 1, and a row for every further one",
         )
@@ -128,22 +128,22 @@ def _resolve(tasks: ModuleType, where: str, label: str) -> tuple[str, Block]:
     block = registry.find(inner) if inner else None
     if inner and host in registry.HOSTS and block is None:
         hint = registry.nearest(inner, registry.names())
-        raise ConfigError(f"{where}: {label}: unknown block {inner!r}", hint or _listing())
+        refuse(f"{where}: {label}: unknown block {inner!r}", hint or _listing())
     if block is not None:
         if host not in registry.HOSTS:
-            raise ConfigError(
+            refuse(
                 f"{where}: {label}: {host} holds no bottleneck with a 3x3 second convolution",
                 f"use one of {_HOST_LIST}",
             )
         if block.role not in ("conv", "gate"):
-            raise ConfigError(
+            refuse(
                 f"{where}: {label}: {block.name} changes the size of the map, so it cannot stand "
                 "inside a stage",
                 f"give it a row of its own: [-1, 1, {block.name}, ...]",
             )
         return host, block
     hint = registry.nearest(label, [*registry.names(), *_stock_names(tasks)])
-    raise ConfigError(f"{where}: unknown block {label!r}", hint or _listing())
+    refuse(f"{where}: unknown block {label!r}", hint or _listing())
 
 
 def _listing() -> str:
@@ -174,24 +174,24 @@ def _warn_once(tasks: ModuleType, label: str) -> None:
 
 def _check_source(where: str, label: str, source: object, index: int) -> None:
     if not isinstance(source, int) or isinstance(source, bool):
-        raise ConfigError(
+        refuse(
             f"{where}: {label}: from={source!r}, but the block reads one layer", "write -1 or a row"
         )
     if not -max(index, 1) <= source < max(index, 0) and not (index == 0 and source == -1):
         last = f"-1, or a row from 0 to {index - 1}" if index else "-1"
-        raise ConfigError(f"{where}: {label}: from={source} does not exist", f"use {last}")
+        refuse(f"{where}: {label}: from={source} does not exist", f"use {last}")
 
 
 def _check_arguments(row: _Row, label: str) -> None:
     """Refuse arguments that the block does not have, or that have to be named."""
-    parameters = [*inspect.signature(row.cls).parameters]
+    parameters = registry.parameters(row.cls)
     role, given = row.block.role, row.positional
     if row.host:
         derived = registry.ROLES[role]  # positional arguments are the stage's own
     elif role in ("conv", "down"):
         derived = ("c1", "c2")
         if not given:
-            raise ConfigError(
+            refuse(
                 f"{row.where}: {label}: the output channels are missing", f"write {label}, [256]"
             )
         _check_count(row, label, "c2", given[0])
@@ -200,7 +200,7 @@ def _check_arguments(row: _Row, label: str) -> None:
             _refuse_positional(row, label, given[1 + len(extra)], ["c2", *extra], parameters)
         for name, value in zip(extra, given[1:], strict=False):
             if name in row.named:
-                raise ConfigError(f"{row.where}: {label}: {name} is given twice")
+                refuse(f"{row.where}: {label}: {name} is given twice")
             row.named[name] = value
     elif role == "backbone":
         derived = ("c1",)
@@ -221,12 +221,12 @@ def _check_arguments(row: _Row, label: str) -> None:
             )
             if name in derived:
                 hint = "the channels come from the layers around the block"
-            raise ConfigError(f"{row.where}: {label}: no argument {name!r} to give", hint)
+            refuse(f"{row.where}: {label}: no argument {name!r} to give", hint)
 
 
 def _check_count(row: _Row, label: str, name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(
+        refuse(
             f"{row.where}: {label}: {name}={value!r} is no whole number of 1 or more",
             f"write {label}, [256]",
         )
@@ -238,7 +238,7 @@ def _refuse_positional(
     names = [p for p in parameters if p not in (*allowed, "c", "c1", "c2")]
     takes = f"only {', '.join(allowed)} may stand" if allowed else "none may stand"
     example = f"; name it in a trailing mapping, as in {{{names[0]}: {value}}}" if names else ""
-    raise ConfigError(
+    refuse(
         f"{row.where}: {label}: positional argument {value!r} is one too many",
         f"{takes} without a name{example}",
     )
@@ -287,7 +287,7 @@ def _build_backbones(
             if i not in sources:
                 continue
             if name != "Index":
-                raise ConfigError(
+                refuse(
                     f"{_where(d, j)}: {name} reads row {i}, {row.block.name}, which returns "
                     f"{len(widths)} maps",
                     f"read one of them through a row [{i}, 1, Index, [{widths[0]}, 0]]",
@@ -297,9 +297,9 @@ def _build_backbones(
                 and isinstance(args[1], int)
                 and -len(widths) <= args[1] < len(widths)
             ):
-                raise ConfigError(
-                    f"{_where(d, j)}: Index {args!r} names none of the {len(widths)} maps of row {i}",
-                    f"write [{i}, 1, Index, [channels, map]] with a map from 0 to {len(widths) - 1}",
+                refuse(
+                    f"{_where(d, j)}: Index {args!r} names no map of row {i}",
+                    f"write [{i}, 1, Index, [channels, map]], map from 0 to {len(widths) - 1}",
                 )
             planned[j] = [source, repeats, "Index", [widths[args[1]], args[1]]]
     return built
@@ -320,7 +320,8 @@ def _build(row: _Row, stand_in: nn.Module) -> tuple[nn.Module, str, str]:
         conv = units[0].conv
         channels = [(conv.in_channels, *([conv.out_channels] if row.positional else []))]
     else:
-        channels = [(unit.conv.in_channels, unit.conv.out_channels) for unit in units]
+        c1, c2 = units[0].conv.in_channels, units[0].conv.out_channels
+        channels = [(c1, c2), *[(c2, c2)] * (len(units) - 1)]
     act = getattr(units[0], "act", None)
     layers = [_construct(row, channels[0], named, act)]
     for c in channels[1:]:  # the stride is spent by the first
@@ -341,9 +342,7 @@ def _graft_inside(row: _Row, stage: nn.Module) -> tuple[nn.Module, str, str]:
         m for m in stage.modules() if isinstance(m, Bottleneck) and m.cv2.conv.kernel_size == (3, 3)
     ]
     if not hosts:
-        raise ConfigError(
-            f"{row.where}: {row.host} holds no bottleneck with a 3x3 second convolution here"
-        )
+        refuse(f"{row.where}: {row.host} holds no bottleneck with a 3x3 second convolution here")
     for bottleneck in hosts:
         old = bottleneck.cv2
         conv = old.conv
@@ -354,13 +353,11 @@ def _graft_inside(row: _Row, stage: nn.Module) -> tuple[nn.Module, str, str]:
             continue
         named = dict(row.named)
         if conv.groups != 1:
-            key = next(
-                (g for g in ("groups", "g") if g in inspect.signature(row.cls).parameters), ""
-            )
+            key = next((g for g in ("groups", "g") if g in registry.parameters(row.cls)), "")
             if not key:
-                raise ConfigError(
-                    f"{row.where}: {row.host}_{row.block.name}: the stage has groups={conv.groups}, "
-                    f"{row.block.name} knows no groups",
+                refuse(
+                    f"{row.where}: {row.host}_{row.block.name}: the stage has "
+                    f"groups={conv.groups}, {row.block.name} knows no groups",
                     "leave the stage's groups at 1",
                 )
             named.setdefault(key, conv.groups)
@@ -381,7 +378,8 @@ def _construct(row: _Row, channels: tuple, named: dict, act: nn.Module | None) -
     except (TypeError, ValueError) as error:
         text = str(error)
         name = "" if text.startswith(row.block.name) else f"{row.block.name}: "
-        raise ConfigError(f"{row.where}: {name}{text}") from error
+        msg = f"{row.where}: {name}{text}"
+        raise ConfigError(msg) from error
     return module
 
 
