@@ -1,13 +1,13 @@
-"""Interpreter start-up: teach Ultralytics the blocks unless ``YOLOGRAFT_AUTOLOAD=0``.
+"""Interpreter start-up for Python 3.15 and later, which calls what ``*.start`` files name.
 
-Python runs :func:`start` through ``yolograft_autoload.start`` (3.15 and later) or
-``yolograft_autoload.pth``. A start-up line must never be the reason that Python fails, so every
-error is swallowed here; ``yolograft doctor`` tells what is wrong.
+Older versions run the line in ``yolograft_autoload.pth``, which does the same. A start-up line must
+never be the reason that Python fails, so every error is swallowed; ``yolograft doctor`` tells what
+is wrong.
 """
 
 
 def start():
-    """Import yolograft, which waits for Ultralytics without importing it."""
+    """Import yolograft, which waits for Ultralytics, unless ``YOLOGRAFT_AUTOLOAD=0``."""
     import os
 
     if os.environ.get("YOLOGRAFT_AUTOLOAD") != "0":

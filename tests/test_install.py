@@ -138,13 +138,13 @@ def test_editable_install_reads_the_checkout(source, fresh):
     assert not [p for p in site.rglob("*graft*") if p.is_file()]
 
 
-def test_start_up_loads_three_small_modules_only(wheel, fresh):
+def test_start_up_loads_two_small_modules_only(wheel, fresh):
     interpreter, _ = fresh()
     pip(interpreter, "install", "--no-deps", "--no-index", wheel)
     code = "import sys; print(*sys.modules)"
     off = {*python(interpreter, code, YOLOGRAFT_AUTOLOAD="0").stdout.split()}
     on = {*python(interpreter, code).stdout.split()}
-    assert on - off == OURS - {"yolograft_autoload"}  # the start-up line itself runs either way
+    assert on - off == OURS - {"yolograft_autoload"}  # that one is for Python 3.15
     assert not {"torch", "pathlib", "importlib.abc", "ultralytics"} & on
 
 

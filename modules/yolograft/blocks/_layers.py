@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -127,6 +128,22 @@ def norm(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
     if bn.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
         return F.batch_norm(x, bn.running_mean, bn.running_var, bn.weight, bn.bias, eps=bn.eps)
     return bn(x)
+
+
+def maximum(x: Tensor, *dims: int) -> Tensor:
+    """Return the maximum over neighbouring dimensions, in the way that is quicker.
+
+    ``amax`` is several times as fast as ``max`` forwards. Backwards, where it shares the gradient
+    among equal values, it is several times slower; ``max`` gives it to the first of them, as the
+    papers' code does.
+
+    Args:
+        x: Any map.
+        *dims: Dimensions, in order.
+    """
+    if torch.jit.is_tracing() or not x.requires_grad:
+        return x.amax(dims)
+    return x.flatten(dims[0], dims[-1]).max(dims[0]).values
 
 
 class ConvNormAct(nn.Module):

@@ -93,5 +93,5 @@ class SKConv(nn.Module):
         weights = torch.stack(logits).softmax(0)
         out = maps[0] * weights[0]
         for m, weight in zip(maps[1:], weights[1:], strict=True):
-            out = torch.addcmul(out, m, weight)
+            out.addcmul_(m, weight)  # in place: no gradient needs the sum so far
         return out

@@ -1,0 +1,52 @@
+"""Fixtures for every test."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+os.environ.setdefault("YOLO_OFFLINE", "true")
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory):
+    """A data YAML of the drawn data set, in a folder of its own."""
+    from yolograft.host.configs import CFG
+    from yolograft.shapes import draw
+
+    folder = tmp_path_factory.mktemp("data")
+    draw(folder / "shapes")
+    config = yaml.safe_load((CFG / "data" / "shapes.yaml").read_text())
+    del config["download"]
+    config["path"] = str(folder / "shapes")
+    (folder / "drawn.yaml").write_text(yaml.safe_dump(config))
+    return folder / "drawn.yaml"
+
+
+@pytest.fixture(scope="session")
+def yolo(tmp_path_factory):
+    """Call the stock ``yolo`` command with settings of its own; returns what it printed."""
+    home = tmp_path_factory.mktemp("ultralytics")
+
+    def call(*args, cwd, env=(), ok=True, wait=True):
+        command = [Path(sys.executable).with_name("yolo"), *map(str, args)]
+        environment = {**os.environ, "YOLO_CONFIG_DIR": str(home), **dict(env)}
+        options = {"cwd": cwd, "env": environment, "text": True}
+        if not wait:
+            return subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, **options
+            )
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+        assert (done.returncode == 0) == ok, done.stdout[-4000:]
+        return done.stdout
+
+    return call
