@@ -135,6 +135,8 @@ def cells(tmp_path_factory):
         pytest.skip("YOLOGRAFT_TEST_DATA is not set: a folder that holds bccd/data.yaml")
     folder = tmp_path_factory.mktemp("real") / "bccd"
     shutil.copytree(Path(root) / "bccd", folder, copy_function=shutil.copyfile)
+    for path in (folder, *(p for p in folder.iterdir() if p.is_dir())):
+        path.chmod(0o755)  # the source may be read-only
     config = yaml.safe_load((folder / "data.yaml").read_text())
     config["path"] = str(folder)
     (folder / "here.yaml").write_text(yaml.safe_dump(config))

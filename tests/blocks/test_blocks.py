@@ -229,7 +229,7 @@ def test_compiles(case):
 
 
 @pytest.mark.slow  # up to 20 seconds of C++ compiler per block
-@pytest.mark.parametrize("case", FIRST, ids=lambda case: case.block)
+@pytest.mark.parametrize("case", FIRST, ids=lambda case: case.block, indirect=True)
 def test_compiles_with_inductor(case):
     check_compiled(case, "inductor")
 

@@ -31,3 +31,9 @@ def test_differs_from_pixel_unshuffle_by_channel_order_only():
     order = [ch * 4 + row * 2 + col for col, row, ch in product(range(2), range(2), range(c))]
     assert torch.equal(SpaceToDepth()(x), F.pixel_unshuffle(x, 2)[:, order])
     assert order != sorted(order)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)], ids=str)
+def test_keeps_channels_last(size):
+    x = torch.randn(2, 3, *size).to(memory_format=torch.channels_last)
+    assert SpaceToDepth()(x).is_contiguous(memory_format=torch.channels_last)

@@ -17,7 +17,9 @@ CONFIGS = sorted(path.name for path in CFG.glob("yolov8-*.yaml"))
 
 
 def parse(backbone, head=(), ch=3, verbose=False, **keys):
-    """Run the wrapped parser on rows."""
+    """Run the wrapped parser on rows, at a scale that changes nothing unless another is given."""
+    if not keys.keys() & {"scales", "depth_multiple"}:
+        keys |= {"scales": {"n": [1.0, 1.0, 1024]}, "scale": "n"}
     config = {"nc": 3, "backbone": list(backbone), "head": list(head), **keys}
     return tasks.parse_model(config, ch, verbose)
 
