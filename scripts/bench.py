@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import tempfile
@@ -16,6 +17,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read when torch is imported
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import naive
 import numpy as np
@@ -47,6 +51,7 @@ class Row:
 ROWS = {
     "SKConv": Row(lambda c: blocks.SKConv(c, c), naive.SKConv, naive.Branches, limit=1.2),
     "CBAM": Row(lambda c: blocks.CBAM(c), naive.CBAM),
+    "SpaceToDepth": Row(lambda c: blocks.SpaceToDepth(), naive.SpaceToDepth),
     "SPDConv": Row(lambda c: blocks.SPDConv(c, 2 * c), naive.SPDConv),
 }
 SHAPES = ((8, 64, 80, 80), (8, 128, 40, 40), (8, 256, 20, 20))
@@ -70,7 +75,7 @@ def contenders(row: Row, shape: tuple[int, ...], device: str, dtype: str) -> dic
     built = {"ours": ours, "naive": row.naive(ours)}
     if row.parts:
         built["parts"] = row.parts(ours)
-    return {name: module.to(device, getattr(torch, dtype)) for name, module in built.items()}
+    return built
 
 
 def difference(ours: nn.Module, other: nn.Module, x: torch.Tensor) -> float:
@@ -103,9 +108,9 @@ def call(module: nn.Module, x: torch.Tensor, mode: str) -> Callable[[], None]:
     grad = torch.ones_like(module(leaf))
 
     def run() -> None:
+        module(leaf).backward(grad)
         module.zero_grad(set_to_none=True)
         leaf.grad = None
-        module(leaf).backward(grad)
 
     return run
 
@@ -150,7 +155,7 @@ def ratio(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
 
 
 def peak(function: Callable[[], None], device: str) -> int:
-    """Return the most bytes alive at once during a call, above those alive before it.
+    """Return the most bytes alive at once, of those that a call allocates.
 
     On a CPU these are the allocations that PyTorch's allocator reports; scratch memory inside
     oneDNN is not among them.
@@ -168,9 +173,16 @@ def peak(function: Callable[[], None], device: str) -> int:
         file = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(file))
         events = json.loads(file.read_text())["traceEvents"]
-    changes = sorted((e for e in events if e["name"] == "[memory]"), key=lambda e: e["ts"])
-    alive = np.cumsum([0, *(e["args"]["Bytes"] for e in changes)])
-    return int(alive.max())
+    alive: dict[int, int] = {}
+    most = 0
+    for event in sorted((e for e in events if e["name"] == "[memory]"), key=lambda e: e["ts"]):
+        size, address = event["args"]["Bytes"], event["args"]["Addr"]
+        if size > 0:
+            alive[address] = size
+        else:
+            alive.pop(address, None)
+        most = max(most, sum(alive.values()))
+    return most
 
 
 def measure(
@@ -197,6 +209,7 @@ def measure(
             "shape": list(shape),
             "device": device,
             "mode": mode,
+            "status": "measured",
             "difference": gap,
             "milliseconds": {k: 1e3 * float(np.median(v)) for k, v in seconds.items()},
             "naive_over_ours": ratio(seconds["naive"], seconds["ours"]),
@@ -218,6 +231,7 @@ def machine() -> dict[str, object]:
     return {
         "cpu": model or platform.processor() or platform.machine(),
         "isa": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
@@ -234,8 +248,6 @@ HEAD = (
 def line(record: dict) -> str:
     """Return a record as a row of the Markdown table."""
     cells = [record["block"], "x".join(map(str, record["shape"])), record["mode"]]
-    if "milliseconds" not in record:
-        return f"| {' | '.join([*cells, *['not measured'] * 5])} |"
     ours, naive = (f"{record['milliseconds'][k]:.2f}" for k in SIDES)
     cells += [ours, naive, interval(record["naive_over_ours"])]
     cells += [f"{record['peak_bytes'][k] / 2**20:.1f}" for k in SIDES]
@@ -249,7 +261,7 @@ def interval(value: dict[str, float]) -> str:
 
 def verdicts(records: list[dict]) -> list[str]:
     """Return one line per claim of the bench."""
-    done = [r for r in records if "milliseconds" in r]
+    done = [r for r in records if r["status"] == "measured"]
     slow = [r for r in done if r["naive_over_ours"]["low"] < FLOOR]
     found = [f"Slower than naive (lower end of the interval below {FLOOR}): {_places(slow)}."]
     for name, row in ROWS.items():
@@ -269,6 +281,10 @@ def _places(records: list[dict]) -> str:
     return ", ".join(names) or "none"
 
 
+def _load(load: float | None) -> str:
+    return "load unknown" if load is None else f"load average before the start {load:.1f}"
+
+
 def report(result: dict) -> str:
     """Return the Markdown page of a result."""
     about = result["machine"]
@@ -281,15 +297,19 @@ def report(result: dict) -> str:
         "without input and weights. Forward: evaluation mode, no gradients; forward + backward: "
         f"training mode. {result['rounds']} rounds, {result['dtype']}.",
         "",
-        f"CPU: {about['cpu']} ({about['isa']}), {about['threads']} threads. GPU: "
-        f"{about['gpu'] or 'none'}. Python {about['python']}, PyTorch {about['torch']}, yolograft "
-        f"{about['yolograft']}.",
+        f"CPU: {about['cpu']} ({about['isa']}), {about['cores']} cores, {about['threads']} "
+        f"threads, {_load(result['load'])}. GPU: {about['gpu'] or 'none'}. "
+        f"Python {about['python']}, PyTorch {about['torch']}, yolograft {about['yolograft']}.",
         "",
         *(f"- {text}" for text in verdicts(result["records"])),
     ]
     for device in sorted({r["device"] for r in result["records"]}):
-        rows = [line(r) for r in result["records"] if r["device"] == device]
-        page += ["", f"## {device.upper()}", "", HEAD, "|---" * 3 + "|---:" * 5 + "|", *rows]
+        rows = [r for r in result["records"] if r["device"] == device]
+        page += ["", f"## {device.upper()}", ""]
+        if rows[0]["status"] == "measured":
+            page += [HEAD, "|---" * 3 + "|---:" * 5 + "|", *map(line, rows)]
+        else:
+            page.append(f"{len(rows)} rows not measured: the machine has no GPU.")
     return "\n".join([*page, "", f"Again: `{result['command']}`", ""])
 
 
@@ -299,7 +319,11 @@ def parse_shape(text: str) -> tuple[int, ...]:
     if len(parts) != 4 or not all(p.isdigit() and int(p) for p in parts):
         msg = f"{text!r} is no shape; write batch, channels, height, width as 8x64x80x80"
         raise argparse.ArgumentTypeError(msg)
-    return tuple(map(int, parts))
+    shape = tuple(map(int, parts))
+    if shape[0] < 2 or shape[2] % 2 or shape[3] % 2:
+        msg = f"{text!r}: the naive forms need a batch of 2 or more, and even height and width"
+        raise argparse.ArgumentTypeError(msg)
+    return shape
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -332,13 +356,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         nargs="+",
         choices=("cpu", "cuda"),
         default=["cpu", "cuda"],
-        help="default: both; without a GPU the cuda rows read `not measured`",
+        help="default: both; without a GPU the cuda rows are marked as not measured",
     )
     add("--dtype", choices=TOLERANCE, default="float32", help="of weights and inputs (%(default)s)")
     add(
         "--rounds",
         type=int,
-        default=30,
+        default=40,
         metavar="N",
         help="samples of each side (%(default)s); more rounds narrow the interval, and a busy "
         "machine needs more",
@@ -368,14 +392,16 @@ def main(argv: list[str] | None = None) -> None:
     """
     args = parse(argv)
     torch.set_num_threads(args.threads)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     work = [(n, s, d) for d in args.device for n in args.blocks for s in args.shapes]
     records: list[dict] = []
-    print(HEAD.replace("input", "input, device", 1))
     for i, (name, shape, device) in enumerate(work, 1):
         if device == "cuda" and not torch.cuda.is_available():
             place = {"block": name, "shape": list(shape), "device": device}
-            records += [{**place, "mode": mode} for mode in MODES]
+            records += [{**place, "mode": mode, "status": "not measured"} for mode in MODES]
             continue
+        if i == 1 or device != work[i - 2][2]:
+            print(f"{device}\n{HEAD}", flush=True)
         place = f"{name} {'x'.join(map(str, shape))} {device}"
         print(f"[{i}/{len(work)}] {place}", file=sys.stderr, flush=True)
         found = measure(name, shape, device, args.dtype, args.rounds)
@@ -385,6 +411,7 @@ def main(argv: list[str] | None = None) -> None:
     result = {
         "command": f"python scripts/bench.py {options}".strip(),
         "machine": machine(),
+        "load": load,
         "dtype": args.dtype,
         "rounds": args.rounds,
         "records": records,

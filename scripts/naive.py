@@ -81,14 +81,25 @@ class CBAM(nn.Module):
         return x * gate.expand_as(x)
 
 
-class SPDConv(nn.Module):
-    """Four strided slices, concatenated, then convolution, BatchNorm and activation."""
+class SpaceToDepth(nn.Module):
+    """Four strided slices, concatenated."""
 
     def __init__(self, block: nn.Module):
         super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the stacked phases of a map of even size."""
+        return torch.cat([x[..., i::2, j::2] for j in (0, 1) for i in (0, 1)], dim=1)
+
+
+class SPDConv(nn.Module):
+    """Slices as above, then convolution, BatchNorm and activation."""
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self.slices = SpaceToDepth(block.spd)
         self.conv = _unit(block.conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the down-sampled map, of even sizes only."""
-        phases = [x[..., i::2, j::2] for j in (0, 1) for i in (0, 1)]
-        return self.conv(torch.cat(phases, dim=1))
+        """Return the down-sampled map."""
+        return self.conv(self.slices(x))

@@ -10,6 +10,7 @@ import torch
 import yaml
 
 os.environ.setdefault("YOLO_OFFLINE", "true")
+os.environ.setdefault("CI", "true")  # OpenVINO sends no statistics then
 
 
 @pytest.fixture(autouse=True)

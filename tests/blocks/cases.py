@@ -41,6 +41,9 @@ class Case:
     def build(self, dtype: torch.dtype = torch.float64, **changes: Any) -> nn.Module:
         """Return the block with random weights and statistics, so that no term stays hidden."""
         module = registry.find(self.block).load()(**deepcopy(self.args | changes))
+        for layer in module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eps = references.EPS
         for name, tensor in module.state_dict().items():
             if name.endswith("running_var") or (name.endswith("weight") and tensor.ndim < 2):
                 tensor.uniform_(0.5, 1.5)

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 Weights = dict[str, Tensor]
 
+#: Ultralytics sets it in every BatchNorm, away from the default of torch.
+EPS = 1e-3
+
 
 def conv(x: Tensor, w: Tensor, s: int = 1, d: int = 1, groups: int = 1) -> Tensor:
     """Convolve tap by tap and group by group, padded to keep the size at stride 1."""
@@ -37,9 +40,7 @@ def conv(x: Tensor, w: Tensor, s: int = 1, d: int = 1, groups: int = 1) -> Tenso
     return torch.cat(out, 1)
 
 
-def batch_norm(
-    p: Weights, name: str, x: Tensor, training: bool, momentum: float = 0.1, eps: float = 1e-5
-) -> Tensor:
+def batch_norm(p: Weights, name: str, x: Tensor, training: bool, momentum: float = 0.1) -> Tensor:
     """Normalise by the batch in training, where it has more than one value, else by history."""
     n = x.numel() // x.shape[1]
     mean, var = p[f"{name}.running_mean"], p[f"{name}.running_var"]
@@ -50,7 +51,7 @@ def batch_norm(
         for key, old, new in zip(("mean", "var"), history, (mean, var * n / (n - 1)), strict=True):
             p[f"{name}.running_{key}"] = (1 - momentum) * old + momentum * new.detach()
         p[f"{name}.num_batches_tracked"] = p[f"{name}.num_batches_tracked"] + 1
-    scale = p[f"{name}.weight"] / (var + eps) ** 0.5
+    scale = p[f"{name}.weight"] / (var + EPS) ** 0.5
     return (x - mean[:, None, None]) * scale[:, None, None] + p[f"{name}.bias"][:, None, None]
 
 

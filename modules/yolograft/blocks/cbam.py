@@ -49,8 +49,8 @@ class CBAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled map."""
-        gate = self.mlp(x.mean((2, 3))) + self.mlp(_layers.maximum(x, 2, 3))
+        gate = self.mlp(_layers.mean(x, 2, 3)) + self.mlp(_layers.maximum(x, 2, 3))
         x = x * gate.sigmoid()[:, :, None, None]
         if self.spatial is not None:
-            x = x * self.spatial(torch.stack((_layers.maximum(x, 1), x.mean(1)), dim=1))
+            x = x * self.spatial(torch.stack((_layers.maximum(x, 1), _layers.mean(x, 1)), dim=1))
         return x

@@ -88,9 +88,9 @@ class SKConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the mixed map."""
         maps = [branch(x) for branch in self.branches]
-        pooled = sum(m.mean((2, 3), keepdim=True) for m in maps)
+        pooled = sum(_layers.mean(m, 2, 3, keepdim=True) for m in maps)
         logits = self.select(self.squeeze(pooled)).chunk(len(maps), 1)
-        weights = torch.stack(logits).softmax(0)
+        weights = torch.stack(logits).softmax(0).type_as(maps[0])  # autocast softens in float32
         out = maps[0] * weights[0]
         for m, weight in zip(maps[1:], weights[1:], strict=True):
             out.addcmul_(m, weight)  # in place: no gradient needs the sum so far
