@@ -395,6 +395,12 @@ def main(argv: list[str] | None = None) -> None:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     work = [(n, s, d) for d in args.device for n in args.blocks for s in args.shapes]
     records: list[dict] = []
+    if load and load + args.threads > (os.cpu_count() or 1) + 0.5:
+        print(
+            f"bench: the load average is {load:.1f}, so {args.threads} threads will wait for each "
+            "other\n\nHint: use a quiet machine, or --threads 1",
+            file=sys.stderr,
+        )
     for i, (name, shape, device) in enumerate(work, 1):
         if device == "cuda" and not torch.cuda.is_available():
             place = {"block": name, "shape": list(shape), "device": device}

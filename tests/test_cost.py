@@ -205,9 +205,6 @@ def test_deformable_convolutions_do_not_lower_the_figure():
         new = Deform(conv.in_channels, conv.out_channels, 3, conv.stride[0])
         new.i, new.f, new.type, new.np = old.i, old.f, old.type, old.np
         model.model[i] = new
-    assert get_flops(model, 64) < get_flops(
-        stock, 64
-    )  # modules only: the operator's products are lost
     assert count(model, 64).flops > count(stock, 64).flops
 
 
