@@ -6,15 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 os.environ.setdefault("YOLO_OFFLINE", "true")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the cores are shared by pytest's workers
 os.environ.setdefault("CI", "true")  # OpenVINO sends no statistics then
 
 
 @pytest.fixture(autouse=True)
 def _seed():
+    import torch
+
     torch.manual_seed(0)
 
 

@@ -26,7 +26,11 @@ def results(run):
         return [{k.strip(): float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+@pytest.fixture(
+    scope="module",
+    # one worker for all that needs a run, so that it is made once
+    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CONFIGS],
+)
 def run(request, shapes, yolo, tmp_path_factory):
     """A run that was killed after its first epoch and then resumed."""
     folder = tmp_path_factory.mktemp(request.param)
