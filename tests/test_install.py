@@ -44,6 +44,11 @@ def pip(interpreter, *args):
     )
 
 
+def install(interpreter, *what):
+    # The environment of the tests, which the new one may see, has a yolograft of its own.
+    pip(interpreter, "install", "--no-deps", "--no-index", "--ignore-installed", *what)
+
+
 def build(kind, source, folder):
     command = [sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "-o", folder, source]
     subprocess.run(command, check=True, capture_output=True)
@@ -102,7 +107,7 @@ def test_wheel_and_sdist_hold_the_same(source, wheel, tmp_path):
 
 def test_wheel_is_found_everywhere_and_uninstalls_without_a_trace(wheel, fresh):
     interpreter, site = fresh()
-    pip(interpreter, "install", "--no-deps", "--no-index", wheel)
+    install(interpreter, wheel)
     code = (
         "from ultralytics import YOLO; import yolograft; print(yolograft.__file__);"
         "m = YOLO('yolov8s-sk.yaml').model; print(m.yaml['scale'], type(m.model[4].m[0].cv2))"
@@ -126,7 +131,7 @@ def test_wheel_is_found_everywhere_and_uninstalls_without_a_trace(wheel, fresh):
 
 def test_editable_install_reads_the_checkout(source, fresh):
     interpreter, site = fresh()
-    pip(interpreter, "install", "--no-deps", "--no-index", "--no-build-isolation", "-e", source)
+    install(interpreter, "--no-build-isolation", "-e", source)
     config = (source / "cfg" / "yolov8-cbam.yaml").read_text()
     (source / "cfg" / "yolov8-mine.yaml").write_text(config.replace("CBAM, []", "CBAM, [{k: 3}]"))
     code = (
@@ -140,7 +145,7 @@ def test_editable_install_reads_the_checkout(source, fresh):
 
 def test_start_up_loads_two_small_modules_only(wheel, fresh):
     interpreter, _ = fresh()
-    pip(interpreter, "install", "--no-deps", "--no-index", wheel)
+    install(interpreter, wheel)
     code = "import sys; print(*sys.modules)"
     off = {*python(interpreter, code, YOLOGRAFT_AUTOLOAD="0").stdout.split()}
     on = {*python(interpreter, code).stdout.split()}
@@ -152,7 +157,7 @@ def test_start_up_loads_two_small_modules_only(wheel, fresh):
 @pytest.mark.parametrize("ultralytics", ["none", "broken", "old", "good"])
 def test_start_up_is_silent_whatever_ultralytics_is(wheel, fresh, ultralytics, flags):
     interpreter, site = fresh(host=ultralytics == "good")
-    pip(interpreter, "install", "--no-deps", "--no-index", wheel)
+    install(interpreter, wheel)
     if ultralytics in ("broken", "old"):
         package = site / "ultralytics"
         package.mkdir()
@@ -166,7 +171,7 @@ def test_start_up_is_silent_whatever_ultralytics_is(wheel, fresh, ultralytics, f
 
 def test_a_half_removed_package_is_silent(wheel, fresh):
     interpreter, site = fresh(host=False)
-    pip(interpreter, "install", "--no-deps", "--no-index", wheel)
+    install(interpreter, wheel)
     shutil.rmtree(site / "yolograft")
     assert python(interpreter, "pass").stderr == ""
     (site / "yolograft_autoload.py").unlink()
@@ -175,7 +180,7 @@ def test_a_half_removed_package_is_silent(wheel, fresh):
 
 def test_a_spawned_worker_knows_the_blocks(wheel, fresh, tmp_path):
     interpreter, _ = fresh()
-    pip(interpreter, "install", "--no-deps", "--no-index", wheel)
+    install(interpreter, wheel)
     script = tmp_path / "spawn.py"
     script.write_text(
         "import multiprocessing as mp\n"
