@@ -88,7 +88,10 @@ def count(
     if inputs is None:
         inputs = _image(model, imgsz)
     module = deepcopy(model).eval()
-    counter = FlopCounterMode(display=False, custom_mapping={**_MATRIX, **_ELEMENTWISE})
+    formulas = {**_MATRIX, **_ELEMENTWISE}
+    # Before torch 2.15 the counter takes an operator apart unless the very overload is known.
+    overloads = {getattr(op, name): f for op, f in formulas.items() for name in op.overloads()}
+    counter = FlopCounterMode(display=False, custom_mapping={**formulas, **overloads})
     # The fast path of nn.MultiheadAttention is one operator that no counter sees into.
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
