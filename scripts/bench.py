@@ -24,6 +24,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 import naive
 import numpy as np
 import torch
+from processor import processor
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -223,13 +224,8 @@ def measure(
 
 def machine() -> dict[str, object]:
     """Return what ran."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    model = next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), ""
-    )
     return {
-        "cpu": model or platform.processor() or platform.machine(),
+        "cpu": processor(),
         "isa": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -25,6 +25,8 @@ from csv import DictReader
 from importlib.metadata import version
 from pathlib import Path
 
+from processor import processor
+
 ROOT = Path(__file__).resolve().parents[1]
 BAR = 0.9
 
@@ -208,11 +210,8 @@ def machine(device: str) -> str:
 
     if device not in ("", "cpu") or (not device and torch.cuda.is_available()):
         return f"{torch.cuda.get_device_name()} (device={device or 0})"
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    name = next((x.split(": ")[1] for x in lines if x.startswith("model name")), "")
     threads = os.environ.get("OMP_NUM_THREADS", "1")  # Ultralytics sets 1 when it is not set
-    return f"{name or platform.processor()}, {os.cpu_count()} cores, OMP_NUM_THREADS={threads}"
+    return f"{processor()}, {os.cpu_count()} cores, OMP_NUM_THREADS={threads}"
 
 
 def report(args: argparse.Namespace, records: list[dict]) -> tuple[str, bool]:

@@ -176,21 +176,20 @@ def test_real_images_train_and_export(name, cells, yolo, tmp_path):
 # ------------------------------------------------------------------- once, with one of the configs
 
 
+TINY = {
+    "epochs": 1,
+    "imgsz": 64,
+    "fraction": 0.1,
+    "workers": 0,
+    "plots": False,
+    "device": "cpu",
+}
+
+
 def overrides(name, data, folder, **more):
-    return {
-        "model": f"yolov8n-{name}.yaml",
-        "data": str(data),
-        "epochs": 1,
-        "imgsz": 64,
-        "batch": 16,
-        "fraction": 0.1,
-        "workers": 0,
-        "plots": False,
-        "device": "cpu",
-        "project": str(folder),
-        "name": "run",
-        **more,
-    }
+    model = f"yolov8n-{name}.yaml"
+    place = {"data": str(data), "project": str(folder), "name": "run"}
+    return {"model": model, "batch": 16, **TINY, **place, **more}
 
 
 def test_the_ddp_workers_file_builds_the_trainer_in_a_fresh_process(shapes, tmp_path, monkeypatch):
@@ -264,28 +263,24 @@ def test_a_notebook_session(shapes, tmp_path, monkeypatch):
     from yolograft.blocks import SPDConv
 
     monkeypatch.chdir(tmp_path)
-    options = {"imgsz": 64, "fraction": 0.1, "epochs": 1, "plots": False, "workers": 0}
     model = YOLO("yolov8n-spd.yaml")
     seen = []
     model.add_callback("on_val_end", lambda validator: seen.append(validator))
-    model.train(data=shapes, project=tmp_path, name="cell", device="cpu", **options)
+    model.train(data=shapes, project=tmp_path, name="cell", **TINY)
     assert seen
     again = YOLO(tmp_path / "cell" / "weights" / "best.pt")
     assert isinstance(again.model.model[0], SPDConv)
     assert again.val(data=shapes, imgsz=64, plots=False, device="cpu").box.map >= 0
     assert len(again.predict(shapes.parent / "shapes/images/val/001.png", imgsz=64)) == 1
-    again.train(data=shapes, project=tmp_path, name="more", device="cpu", **options)
+    again.train(data=shapes, project=tmp_path, name="more", **TINY)
 
 
 def test_tune(shapes, tmp_path, monkeypatch):
     from ultralytics import YOLO
 
     monkeypatch.chdir(tmp_path)
-    options = {"imgsz": 64, "fraction": 0.1, "epochs": 1, "plots": False, "workers": 0}
     model = YOLO("yolov8n-sk.yaml")
-    model.tune(
-        data=str(shapes), iterations=2, device="cpu", project=str(tmp_path), val=False, **options
-    )
+    model.tune(data=str(shapes), iterations=2, project=str(tmp_path), val=False, **TINY)
     assert list(tmp_path.rglob("best_hyperparameters.yaml"))
 
 

@@ -172,6 +172,8 @@ def test_entry_points_are_found_and_a_broken_one_is_left_out(tmp_path):
         "with warnings.catch_warnings(record=True) as seen:\n"
         "    warnings.simplefilter('always')\n"
         "    rows = [[-1, 1, 'Conv', [8]], [-1, 1, 'OtherScale', []]]\n"
+        "    tasks.parse_model({'nc': 1, 'backbone': rows[:1], 'head': []}, 3, False)\n"
+        "    assert 'other_pack' not in sys.modules\n"  # a stock model reads no entry points
         "    model = tasks.parse_model({'nc': 1, 'backbone': rows, 'head': []}, 3, False)[0]\n"
         "print(type(model[1]).__name__, len([w for w in seen if 'Broken' in str(w.message)]))"
     )

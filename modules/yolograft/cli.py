@@ -74,8 +74,7 @@ def _list() -> int:
 def _show(name: str) -> int:
     block = registry.find(name)
     if block is None:
-        hint = registry.nearest(name, registry.names())
-        registry.refuse(f"unknown block {name!r}", hint or "`yolograft list` shows all blocks")
+        registry.refuse(f"unknown block {name!r}", registry.suggest(name))
     cls = registry.load(block)
     signature = str(inspect.signature(cls)).replace("'", "")  # annotations are strings
     print(f"{block.name}{signature}\n")
@@ -115,11 +114,10 @@ def _check_command() -> str:
     command = shutil.which("yolo")
     if command is None:
         return "there is none; run `pip install ultralytics` in this environment"
-    if Path(command).parent.resolve() == Path(sys.executable).parent.resolve():
-        return ""
     first = Path(command).read_bytes().split(b"\n", 1)[0].decode(errors="replace")
     other = first.removeprefix("#!").strip().strip('"')
-    if Path(other).parent.resolve() == Path(sys.executable).parent.resolve():
+    here = Path(sys.executable).parent.resolve()
+    if here in (Path(command).parent.resolve(), Path(other).parent.resolve()):
         return ""
     return (
         f"{command} runs {other or 'another Python'}, not {sys.executable}; install yolograft "

@@ -111,7 +111,7 @@ _blocks: dict[str, Block] = {block.name: block for block in _BUILT_IN}
 _names: dict[str, str] = {n: b.name for b in _BUILT_IN for n in (b.name, *b.aliases)}
 #: Classes given as objects; a class in a notebook or script has no path to import it from.
 _classes: dict[str, type] = {}
-_loaded: set[str] = set()
+_entry_points_read = False
 
 
 def table() -> Iterator[Block]:
@@ -125,6 +125,17 @@ def find(name: str) -> Block | None:
     if name not in _names:
         _load_entry_points()
     return _blocks[_names[name]] if name in _names else None
+
+
+def owns(name: str) -> bool:
+    """Tell whether a name of Ultralytics means a block of ours.
+
+    Entry points are not read for it, since none may take such a name: a stock model costs nothing.
+
+    Args:
+        name: A name that Ultralytics knows.
+    """
+    return name in _names
 
 
 def load(block: Block) -> type:
@@ -143,6 +154,16 @@ def nearest(name: str, candidates: Iterator[str] | list[str]) -> str:
     by_lower = {c.lower(): c for c in candidates}
     match = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return f"did you mean {by_lower[match[0]]}?" if match else ""
+
+
+def suggest(name: str, others: list[str] | None = None) -> str:
+    """Return a hint for a name that is no block.
+
+    Args:
+        name: What was given.
+        others: Names that would have been right too.
+    """
+    return nearest(name, [*names(), *(others or [])]) or "`yolograft list` shows all blocks"
 
 
 def parameters(cls: type) -> list[str]:
@@ -297,9 +318,10 @@ def _forget(name: str) -> None:
 
 
 def _load_entry_points() -> None:
-    if "entry points" in _loaded:
+    global _entry_points_read
+    if _entry_points_read:
         return
-    _loaded.add("entry points")  # first: register() asks for names, which leads here again
+    _entry_points_read = True  # first: register() asks for names, which leads here again
     from importlib.metadata import entry_points
 
     for point in entry_points(group="yolograft.blocks"):

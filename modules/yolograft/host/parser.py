@@ -20,8 +20,6 @@ from torch import nn
 from yolograft import registry
 from yolograft.registry import Block, ConfigError, refuse
 
-#: Stock stages whose second 3x3 convolution a block can take the place of, for messages.
-_HOST_LIST = ", ".join(registry.HOSTS)
 _ROW = re.compile(
     r"\s*(?P<i>\d+)\s+(?:\[.*?\]|-?\d+)\s+(?P<n>\d+)\s+\d+\s+(?P<type>\S+)\s+(?P<args>.*)"
 )
@@ -85,7 +83,7 @@ def _read(tasks: ModuleType, d: dict, rows: list, index: int) -> _Row | None:
     if not isinstance(raw, list | tuple):
         return None
     label = next((x for x in raw if isinstance(x, str)), None)
-    if label is None or (_is_stock(tasks, label) and registry.find(label) is None):
+    if label is None or (_is_stock(tasks, label) and not registry.owns(label)):
         return None
     host, block = _resolve(tasks, where, label)
     if len(raw) != 4 or raw[2] != label:
@@ -127,13 +125,12 @@ def _resolve(tasks: ModuleType, where: str, label: str) -> tuple[str, Block]:
     host, _, inner = label.partition("_")
     block = registry.find(inner) if inner else None
     if inner and host in registry.HOSTS and block is None:
-        hint = registry.nearest(inner, registry.names())
-        refuse(f"{where}: {label}: unknown block {inner!r}", hint or _listing())
+        refuse(f"{where}: {label}: unknown block {inner!r}", registry.suggest(inner))
     if block is not None:
         if host not in registry.HOSTS:
             refuse(
                 f"{where}: {label}: {host} holds no bottleneck with a 3x3 second convolution",
-                f"use one of {_HOST_LIST}",
+                f"use one of {', '.join(registry.HOSTS)}",
             )
         if block.role not in ("conv", "gate"):
             refuse(
@@ -142,12 +139,7 @@ def _resolve(tasks: ModuleType, where: str, label: str) -> tuple[str, Block]:
                 f"give it a row of its own: [-1, 1, {block.name}, ...]",
             )
         return host, block
-    hint = registry.nearest(label, [*registry.names(), *_stock_names(tasks)])
-    refuse(f"{where}: unknown block {label!r}", hint or _listing())
-
-
-def _listing() -> str:
-    return "`yolograft list` shows all blocks"
+    refuse(f"{where}: unknown block {label!r}", registry.suggest(label, _stock_names(tasks)))
 
 
 def _stock_names(tasks: ModuleType) -> list[str]:
@@ -177,7 +169,7 @@ def _check_source(where: str, label: str, source: object, index: int) -> None:
         refuse(
             f"{where}: {label}: from={source!r}, but the block reads one layer", "write -1 or a row"
         )
-    if not -max(index, 1) <= source < max(index, 0) and not (index == 0 and source == -1):
+    if not -max(index, 1) <= source < index:
         last = f"-1, or a row from 0 to {index - 1}" if index else "-1"
         refuse(f"{where}: {label}: from={source} does not exist", f"use {last}")
 
@@ -368,10 +360,9 @@ def _graft_inside(row: _Row, stage: nn.Module) -> tuple[nn.Module, str, str]:
 
 def _construct(row: _Row, channels: tuple, named: dict, act: nn.Module | None) -> nn.Module:
     """Build one block; what its constructor refuses is told with file, row and block."""
-    if "act" in inspect.signature(row.cls).parameters and act is not None:
-        default = inspect.signature(row.cls).parameters["act"].default
-        if named.get("act", default) is True:
-            named = {**named, "act": deepcopy(act)}
+    own = inspect.signature(row.cls).parameters.get("act")
+    if own and act is not None and named.get("act", own.default) is True:
+        named = {**named, "act": deepcopy(act)}
     try:
         module = row.cls(*channels, **named)
         registry.check_attributes(module, row.block.name)
