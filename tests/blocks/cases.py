@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from yolograft import registry
 
-from . import references
+from .references import cbam, sk, spd, tools
 
 #: Largest absolute and relative difference of a value, by the dtype of the computation; for
 #: bfloat16 the relative distance of whole maps.
@@ -26,7 +26,7 @@ class Case:
     Attributes:
         block: Name in the registry.
         args: Constructor arguments.
-        reference: What the block computes, see `references.py`.
+        reference: What the block computes, see `references/`.
         skip: Tests that mathematics forbids, by name, each with its reason.
     """
 
@@ -43,7 +43,7 @@ class Case:
         module = registry.find(self.block).load()(**deepcopy(self.args | changes))
         for layer in module.modules():
             if isinstance(layer, nn.BatchNorm2d):
-                layer.eps = references.EPS
+                layer.eps = tools.EPS
         for name, tensor in module.state_dict().items():
             if name.endswith("running_var") or (name.endswith("weight") and tensor.ndim < 2):
                 tensor.uniform_(0.5, 1.5)
@@ -65,18 +65,18 @@ class Case:
 
 
 CASES = [
-    Case("SpaceToDepth", references.space_to_depth),
-    Case("SPDConv", references.spd_conv, {"c1": 3, "c2": 8}),
-    Case("SPDConv", references.spd_conv, {"c1": 2, "c2": 5, "k": 1, "act": False}),
-    Case("SPDConv", references.spd_conv, {"c1": 2, "c2": 4, "k": 5, "act": nn.LeakyReLU(0.3)}),
-    Case("CBAM", references.cbam, {"c": 32}),
-    Case("CBAM", references.cbam, {"c": 6, "reduction": 2, "k": 3}),
-    Case("CBAM", references.cbam, {"c": 8, "spatial": False}),
-    Case("SKConv", references.sk_conv, {"c1": 6, "c2": 8}),
-    Case("SKConv", references.sk_conv, {"c1": 6, "c2": 4, "s": 2, "branches": 3, "groups": 2}),
-    Case("SKConv", references.sk_conv, {"c1": 4, "c2": 4, "dilated": False, "min_dim": 5}),
-    Case("SKConv", references.sk_conv, {"c1": 3, "c2": 80, "k": 1, "reduction": 2, "act": None}),
-    Case("SKConv", references.sk_conv, {"c1": 4, "c2": 6, "k": 5, "act": nn.ReLU()}),
+    Case("SpaceToDepth", spd.space_to_depth),
+    Case("SPDConv", spd.spd_conv, {"c1": 3, "c2": 8}),
+    Case("SPDConv", spd.spd_conv, {"c1": 2, "c2": 5, "k": 1, "act": False}),
+    Case("SPDConv", spd.spd_conv, {"c1": 2, "c2": 4, "k": 5, "act": nn.LeakyReLU(0.3)}),
+    Case("CBAM", cbam.cbam, {"c": 32}),
+    Case("CBAM", cbam.cbam, {"c": 6, "reduction": 2, "k": 3}),
+    Case("CBAM", cbam.cbam, {"c": 8, "spatial": False}),
+    Case("SKConv", sk.sk_conv, {"c1": 6, "c2": 8}),
+    Case("SKConv", sk.sk_conv, {"c1": 6, "c2": 4, "s": 2, "branches": 3, "groups": 2}),
+    Case("SKConv", sk.sk_conv, {"c1": 4, "c2": 4, "dilated": False, "min_dim": 5}),
+    Case("SKConv", sk.sk_conv, {"c1": 3, "c2": 80, "k": 1, "reduction": 2, "act": None}),
+    Case("SKConv", sk.sk_conv, {"c1": 4, "c2": 6, "k": 5, "act": nn.ReLU()}),
 ]
 
 #: One case per block, for what is slow and does not depend on the arguments.
