@@ -11,7 +11,7 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.torch_utils import get_flops
 
-from yolograft.blocks import CBAM, SKConv, SpaceToDepth, SPDConv
+from yolograft.blocks import CBAM, ACmix, NonLocal, SKConv, SpaceToDepth, SPDConv
 from yolograft.cost import count
 
 B, H, W = 2, 12, 10
@@ -163,6 +163,35 @@ def test_cbam():
     pool = 2 * c * N
     channel, spatial = c * N, 2 * (2 * 49) * N + c * N
     assert flops(CBAM(c), B, c, H, W) == B * (pool + mlp + channel + pool + spatial)
+
+
+def test_acmix():
+    c1, c2, heads, k = 8, 16, 4, 7
+    block, d = ACmix(c1, c2, k, heads), c2 // heads
+    # Coordinates, scaled and shifted; two products, the bias, which drops out, and the sum.
+    code = 2 * (H + W) + d * (W + H) + d * (1 + W) + d * N
+    shifts = k * k * N * (c2 + c2 + 2 * c2)  # as above
+    attention = B * (c2 * N + c2 * N + shifts)  # the keys without, the queries scaled
+    heads_of_map = Lambda(lambda x: block.attention(x, x, x))
+    assert flops(heads_of_map, B, heads, d, H, W) == code + attention
+    projections = 3 * c1 * c2 * N
+    kernel = 9 * 3 * heads * (c2 * 9)  # of mixing and shifting in one
+    convolution = c2 * 3 * heads * 9 * N
+    cost = count(block, inputs=torch.zeros(B, c1, H, W))
+    assert cost.macs == B * (projections + convolution) + kernel
+    assert cost.flops == 2 * cost.macs + c2 * 3 * heads * 9 + code + attention + B * 2 * c2 * N
+    assert cost.params == 2 + 3 * (c1 * c2 + c2) + 3 * d + 9 * 3 * heads + c2 * 9 * 9
+
+
+@pytest.mark.parametrize("subsample", [False, True])
+def test_non_local(subsample):
+    c, inter = 8, 4
+    keys, pool = (N // 4, 2 * inter * N) if subsample else (N, 0)
+    convs = 4 * c * inter * N
+    products = 2 * N * keys * inter
+    cost = count(NonLocal(c, subsample=subsample), inputs=torch.zeros(B, c, H, W))
+    assert cost.macs == B * (convs + products)
+    assert cost.flops == B * (2 * (convs + products) + pool + c * N)
 
 
 def test_spdconv():

@@ -23,6 +23,7 @@ ROLES = {
     "gate": ("c",),
     "widen": (),
     "backbone": ("c1",),
+    "classifier": ("c1", "c2"),
 }
 
 
@@ -54,7 +55,8 @@ class Block:
         role: What the block does to channels and size. ``conv`` takes ``c1`` to ``c2``, ``down``
             does so and halves the map, ``gate`` keeps the shape, ``widen`` takes ``c`` to ``4c``
             and halves the map, ``backbone`` returns a list of maps (its instances name their
-            widths in ``out_channels``).
+            widths in ``out_channels``), ``classifier`` ends the model and reads one map or several
+            (``c1`` is then a list).
         paper: arXiv number.
         aliases: Other names in a YAML row.
         config: The pack's model YAML that shows the block.
@@ -85,10 +87,11 @@ _BUILT_IN = (
         config="yolov8-sk.yaml",
     ),
     Block(
-        "SpaceToDepth",
-        "yolograft.blocks.spd:SpaceToDepth",
-        role="widen",
-        paper="2208.03641",
+        "SKUnit",
+        "yolograft.blocks.sk:SKUnit",
+        role="conv",
+        paper="1903.06586",
+        config="sknet50-cls.yaml",
     ),
     Block(
         "SPDConv",
@@ -99,11 +102,123 @@ _BUILT_IN = (
         config="yolov8-spd.yaml",
     ),
     Block(
+        "SpaceToDepth",
+        "yolograft.blocks.spd:SpaceToDepth",
+        role="widen",
+        paper="2208.03641",
+    ),
+    Block(
+        "DeformConv",
+        "yolograft.blocks.deform:DeformConv",
+        role="conv",
+        paper="1811.11168",
+        aliases=("DCN",),
+        config="yolov8-dcn.yaml",
+        limits={
+            "deterministic training on CUDA": "the gradient of deform_conv2d adds up in any order"
+        },
+    ),
+    Block(
+        "ACmix",
+        "yolograft.blocks.acmix:ACmix",
+        role="conv",
+        paper="2111.14556",
+        config="yolov8-acmix.yaml",
+        limits={
+            "no gradient for attention.position.bias": "softmax over the window is blind to it"
+        },
+    ),
+    Block(
+        "ASPP",
+        "yolograft.blocks.aspp:ASPP",
+        role="conv",
+        paper="1706.05587",
+        config="yolov8-aspp.yaml",
+    ),
+    Block(
         "CBAM",
         "yolograft.blocks.cbam:CBAM",
         role="gate",
         paper="1807.06521",
         config="yolov8-cbam.yaml",
+    ),
+    Block(
+        "CoordAtt",
+        "yolograft.blocks.coordatt:CoordAtt",
+        role="gate",
+        paper="2103.02907",
+        aliases=("CA",),
+        config="yolov8-ca.yaml",
+        limits={"no gradient for mix.conv.bias": "BatchNorm takes it away again in training"},
+    ),
+    Block(
+        "SE",
+        "yolograft.blocks.se:SE",
+        role="gate",
+        paper="1709.01507",
+        config="yolov8-se.yaml",
+    ),
+    Block(
+        "GlobalContext",
+        "yolograft.blocks.globalcontext:GlobalContext",
+        role="gate",
+        paper="1904.11492",
+        aliases=("GC",),
+        config="yolov8-gc.yaml",
+        limits={"no gradient for mask.bias": "softmax over positions is blind to it"},
+    ),
+    Block(
+        "NonLocal",
+        "yolograft.blocks.non_local:NonLocal",
+        role="gate",
+        paper="1711.07971",
+        aliases=("NL",),
+        config="yolov8-nl.yaml",
+        limits={
+            "no gradient for phi.bias": "softmax over positions is blind to it",
+            "no gradient for out.conv.bias": "BatchNorm takes it away again in training",
+            "no gradient for g.bias (norm=True)": "it adds a constant, which BatchNorm takes away",
+        },
+    ),
+    Block(
+        "StripPooling",
+        "yolograft.blocks.strip:StripPooling",
+        role="gate",
+        paper="2003.13328",
+        aliases=("SPM",),
+        config="yolov8-spm.yaml",
+    ),
+    Block(
+        "MixedPooling",
+        "yolograft.blocks.strip:MixedPooling",
+        role="gate",
+        paper="2003.13328",
+        aliases=("MPM",),
+        config="yolov8-mpm.yaml",
+    ),
+    Block(
+        "STN",
+        "yolograft.blocks.stn:STN",
+        role="gate",
+        paper="1506.02025",
+        config="yolov8-stn.yaml",
+        limits={
+            "deterministic training on CUDA": "the gradient of grid_sample adds up in any order"
+        },
+    ),
+    Block(
+        "HRNet",
+        "yolograft.blocks.hrnet:HRNet",
+        role="backbone",
+        paper="1908.07919",
+        config="yolov8-hrnet.yaml",
+    ),
+    Block(
+        "Classifier",
+        "yolograft.host.classifier:Classifier",
+        role="classifier",
+        paper="1908.07919",
+        config="sknet50-cls.yaml",
     ),
 )
 
@@ -191,8 +306,8 @@ def register(
             ``c`` (a block that keeps the shape); everything after that needs a default, or a value
             in the row's mapping.
         name: Name in YAML rows; the class name when left out.
-        role: One of ``conv``, ``down``, ``gate``, ``widen``, ``backbone``; read off the signature
-            when left out.
+        role: One of ``conv``, ``down``, ``gate``, ``widen``, ``backbone``, ``classifier``; read off
+            the signature when left out.
         aliases: Other names in YAML rows.
         paper: arXiv number or link, shown by ``yolograft list``.
 

@@ -69,25 +69,50 @@ def check_kernel(block: str, k: int, name: str = "k") -> None:
         raise ValueError(msg)
 
 
-def check_groups(block: str, groups: int, **channels: int) -> None:
+def check_ints(block: str, count: int | None = None, **values: tuple[int, ...]) -> None:
+    """Refuse arguments that are not lists of whole numbers of at least 1.
+
+    Args:
+        block: Name for the message.
+        count: How many numbers; ``None`` for any but none.
+        **values: Argument names and values.
+
+    Raises:
+        TypeError: If a value is no tuple or list of ``int``.
+        ValueError: If it has another length, or holds a number that is too small.
+    """
+    wanted = f"{count} whole numbers" if count else "one whole number or more"
+    for name, value in values.items():
+        hint = f"\n\nHint: use a list of {wanted}, each 1 or more"
+        numbers = list(value) if isinstance(value, tuple | list) else [None]
+        if not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
+            msg = f"{block}: {name}={value!r} is no list of whole numbers{hint}"
+            raise TypeError(msg)
+        if len(numbers) != (count or len(numbers)) or min(numbers, default=0) < 1:
+            msg = f"{block}: {name}={value!r} does not fit{hint}"
+            raise ValueError(msg)
+
+
+def check_groups(block: str, groups: int, name: str = "groups", **channels: int) -> None:
     """Refuse a group count that does not divide the channels.
 
     Args:
         block: Name for the message.
         groups: Number of groups.
+        name: Argument name for the message.
         **channels: Argument names and values.
 
     Raises:
         TypeError: If ``groups`` is no ``int``.
         ValueError: If ``groups`` is below 1 or does not divide.
     """
-    check_int(block, groups=groups)
-    for name, value in channels.items():
+    check_int(block, **{name: groups})
+    for channel, value in channels.items():
         if value % groups:
             fits = [g for g in range(1, value + 1) if not any(c % g for c in channels.values())]
             near = sorted(fits, key=lambda g: abs(g - groups))[:4]
             msg = (
-                f"{block}: groups={groups} does not divide {name}={value}\n\n"
+                f"{block}: {name}={groups} does not divide {channel}={value}\n\n"
                 f"Hint: use {', '.join(map(str, sorted(near)))}"
             )
             raise ValueError(msg)
@@ -165,17 +190,18 @@ def maximum(x: Tensor, *dims: int) -> Tensor:
 
 
 class ConvNormAct(nn.Module):
-    """Bias-free convolution, BatchNorm, activation; padded to keep the size at stride 1.
+    """Convolution, BatchNorm, activation; padded to keep the size at stride 1.
 
     Args:
         c1: Input channels.
         c2: Output channels.
-        k: Odd kernel size.
+        k: Odd kernel size, or rows and columns of it.
         s: Stride.
         d: Dilation.
         groups: Convolution groups.
         act: Activation module.
         momentum: Momentum of the running statistics.
+        bias: Whether the convolution has a bias, which BatchNorm takes away again in training.
 
     Shape:
         - Input: ``(B, c1, H, W)``
@@ -186,15 +212,18 @@ class ConvNormAct(nn.Module):
         self,
         c1: int,
         c2: int,
-        k: int,
+        k: int | tuple[int, int],
         s: int = 1,
         d: int = 1,
         groups: int = 1,
         act: nn.Module | None = None,
         momentum: float = 0.1,
+        bias: bool = False,
     ):
         super().__init__()
-        self.conv = nn.Conv2d(c1, c2, k, s, d * (k // 2), d, groups, bias=False)
+        rows, cols = (k, k) if isinstance(k, int) else k
+        padding = d * (rows // 2), d * (cols // 2)
+        self.conv = nn.Conv2d(c1, c2, (rows, cols), s, padding, d, groups, bias=bias)
         self.bn = nn.BatchNorm2d(c2, momentum=momentum)
         self.act = act or nn.Identity()
 

@@ -6,6 +6,7 @@ Paper: Li et al., "Selective Kernel Networks", CVPR 2019, https://arxiv.org/abs/
 from __future__ import annotations
 
 from copy import deepcopy
+from math import gcd
 
 import torch
 from torch import Tensor, nn
@@ -95,3 +96,70 @@ class SKConv(nn.Module):
         for m, weight in zip(maps[1:], weights[1:], strict=True):
             out.addcmul_(m, weight)  # in place: no gradient needs the sum so far
         return out
+
+
+class SKUnit(nn.Module):
+    """Residual bottleneck of SKNet: 1x1, selective kernels, 1x1, beside a shortcut.
+
+    Paper: Li et al., CVPR 2019, https://arxiv.org/abs/1903.06586, Sec. 3.2 and Table 1::
+
+        y  = BN(W3 SK(ReLU(BN(W1 x))))      SK: 3x3 at dilations 1 and 2, ReLU inside
+        x' = ReLU(y + shortcut(x))
+
+    The shortcut is the identity where the shape stays, else a 1x1 convolution with the stride, and
+    BatchNorm. The activation is ReLU whatever the config's is.
+
+    Args:
+        c1: Input channels.
+        c2: Output channels.
+        s: Stride.
+        c_mid: Width of the selective kernels; ``None`` for ``c2 // 2``, as in SKNet.
+        groups: Groups of the selective kernels; where they do not divide ``c_mid``, their greatest
+            common divisor with it.
+        reduction: Hidden width of the gate is ``max(c_mid // reduction, min_dim)``.
+        min_dim: Smallest hidden width.
+
+    Shape:
+        - Input: ``(B, c1, H, W)``
+        - Output: ``(B, c2, ceil(H / s), ceil(W / s))``
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        c1: int,
+        c2: int,
+        s: int = 1,
+        c_mid: int | None = None,
+        groups: int = 32,
+        reduction: int = 16,
+        min_dim: int = 32,
+    ):
+        super().__init__()
+        _layers.check_int("SKUnit", c1=c1, c2=c2, s=s, groups=groups)
+        _layers.check_int("SKUnit", reduction=reduction, min_dim=min_dim)
+        if c_mid is None:
+            c_mid = max(c2 // 2, 1)
+        _layers.check_int("SKUnit", c_mid=c_mid)
+        self.enter = _layers.ConvNormAct(c1, c_mid, 1, act=nn.ReLU(inplace=True))
+        self.sk = SKConv(
+            c_mid,
+            c_mid,
+            s=s,
+            groups=gcd(groups, c_mid),
+            reduction=reduction,
+            min_dim=min_dim,
+            act=nn.ReLU(inplace=True),
+        )
+        self.leave = _layers.ConvNormAct(c_mid, c2, 1)
+        same = s == 1 and c1 == c2
+        self.shortcut = nn.Identity() if same else _layers.ConvNormAct(c1, c2, 1, s)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activated sum."""
+        out = self.leave(self.sk(self.enter(x)))
+        out += self.shortcut(x)  # in place: nothing needs the summand for its gradient
+        return out.relu_()

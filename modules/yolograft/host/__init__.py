@@ -6,13 +6,18 @@ file        wraps                                       so that
 parser.py   ``ultralytics.nn.tasks.parse_model``        YAML rows can name the blocks
 configs.py  ``ultralytics.nn.tasks.yaml_model_load``    ``model=yolov8n-sk.yaml`` is found
 fuse.py     ``ultralytics.nn.tasks.BaseModel.fuse``     the blocks fold their BatchNorm too
+            and ``BaseModel.is_fused``
 data.py     ``ultralytics.data.utils.check_file``       ``data=shapes.yaml`` is found
 ==========  ==========================================  =======================================
+
+``classifier.py`` wraps nothing: it holds the one block that is a class of Ultralytics', so that the
+host knows a classification net by it.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -40,6 +45,7 @@ def attach(name: str) -> None:
         ("ultralytics.nn.tasks:parse_model", ("d", "ch", "verbose"), parser.make),
         ("ultralytics.nn.tasks:yaml_model_load", ("path",), configs.make),
         ("ultralytics.nn.tasks:BaseModel.fuse", ("self", "verbose"), fuse.make),
+        ("ultralytics.nn.tasks:BaseModel.is_fused", ("self",), fuse.make_is_fused),
         ("ultralytics.data.utils:check_file", ("file",), data.make),
     ):
         if target.startswith(name + ":") and STATUS.get(target, "") is not None:
@@ -99,7 +105,10 @@ def _allow_safe_load() -> None:
 
     registry.allow_safe_load(_layers.ConvNormAct)
     for block in registry._BUILT_IN:
-        registry.allow_safe_load(block.load())
+        if block.role != "classifier":
+            registry.allow_safe_load(block.load())
+    # It adds itself: where its own import has led here, it holds no class yet.
+    importlib.import_module("yolograft.host.classifier")
 
 
 def _warn(target: str, error: Exception) -> None:

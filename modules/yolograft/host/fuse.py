@@ -1,4 +1,8 @@
-"""Wrap ``BaseModel.fuse``: it folds BatchNorm into Ultralytics' convolutions, this into ours."""
+"""Wrap ``BaseModel.fuse``: it folds BatchNorm into Ultralytics' convolutions, this into ours.
+
+``BaseModel.is_fused`` goes with it: it looks for Ultralytics' convolutions, of which a model whose
+rows are all ours has none.
+"""
 
 from __future__ import annotations
 
@@ -23,3 +27,18 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
         return original(self, *args, **kwargs)
 
     return fuse
+
+
+def make_is_fused(tasks: ModuleType, original: Callable) -> Callable:
+    """Return an ``is_fused`` that also looks at the layers inside our blocks.
+
+    Args:
+        tasks: ``ultralytics.nn.tasks``.
+        original: ``BaseModel.is_fused``.
+    """
+
+    def is_fused(self, *args, **kwargs):
+        left = any(isinstance(m, ConvNormAct) and m.bn is not None for m in self.modules())
+        return not left and original(self, *args, **kwargs)
+
+    return is_fused

@@ -31,7 +31,7 @@ class _Row:
 
     where: str
     index: int
-    source: int
+    source: int | list[int]
     repeats: int
     block: Block
     cls: type
@@ -55,20 +55,27 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
             return original(d, ch, verbose)
         planned = [_stand_in(ours[i]) if i in ours else rows[i] for i in range(len(rows))]
         built = _build_backbones(original, d, ch, rows, ours, planned)
+        widths = {
+            i: _widths(original, d, ch, planned[:i], row.source)
+            for i, row in ours.items()
+            if isinstance(row.source, list)
+        }
 
         held, texts = _Held(tasks.LOGGER), dict.fromkeys(ours)
         try:
             with held:
                 model, save = original(_config(d, planned), ch, verbose)
             for i, row in ours.items():
-                layer, type_, args = built.get(i) or _build(row, model[i])
+                layer, type_, args = built.get(i) or _build(row, model[i], widths.get(i))
                 layer.np = sum(p.numel() for p in layer.parameters())
                 layer.i, layer.f, layer.type = i, row.source, type_
                 model[i] = layer
                 texts[i] = (row.source, layer.np, type_, args)
+                if i in widths:  # the stand-in reads the last alone
+                    save.extend(s % i for s in row.source[:-1] if s != -1)
         finally:
             held.release(texts)
-        return model, save
+        return model, sorted(save)
 
     return parse_model
 
@@ -89,7 +96,9 @@ def _read(tasks: ModuleType, d: dict, rows: list, index: int) -> _Row | None:
     if len(raw) != 4 or raw[2] != label:
         refuse(f"{where}: {raw!r} is no row", "write [from, repeats, module, arguments]")
     source, repeats, _, args = raw
-    _check_source(where, label, source, index)
+    sources = source if block.role == "classifier" and isinstance(source, list) else [source]
+    for one in sources or [source]:
+        _check_source(where, label, one, index)
     if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
         refuse(f"{where}: {label}: repeats={repeats!r} is no whole number of 1 or more")
     if not isinstance(args, list | tuple):
@@ -99,6 +108,8 @@ def _read(tasks: ModuleType, d: dict, rows: list, index: int) -> _Row | None:
             f"{where}: {label}: repeats={repeats}, but the block changes the size of the map",
             "use 1, and a row for every further one",
         )
+    if repeats > 1 and block.role == "classifier":
+        refuse(f"{where}: {label}: repeats={repeats}, but a model has one classifier", "use 1")
     positional = list(args)
     named = dict(positional.pop()) if positional and isinstance(positional[-1], dict) else {}
     row = _Row(where, index, source, repeats, block, registry.load(block), host, positional, named)
@@ -201,6 +212,13 @@ def _check_arguments(row: _Row, label: str) -> None:
         if given:
             derived = ("c1", parameters[1])
             _check_count(row, label, parameters[1], given[0])
+    elif role == "classifier":
+        derived = ("c1", "c2")
+        if given != ["nc"]:
+            refuse(
+                f"{row.where}: {label}: the arguments {given!r} are not the number of classes",
+                f"write {label}, [nc]",
+            )
     else:
         derived = registry.ROLES[role]
         if given:
@@ -252,6 +270,9 @@ def _stand_in(row: _Row) -> list:
         return [row.source, row.repeats, "nn.BatchNorm2d", []]
     if row.block.role == "widen":
         return [[row.source] * 4, 1, "Concat", [1]]
+    if row.block.role == "classifier":
+        last = row.source[-1] if isinstance(row.source, list) else row.source
+        return [last, 1, "Classify", ["nc"]]
     width = row.positional[0] if row.positional else 8
     return [row.source, row.repeats, "Conv", [width, 1]]
 
@@ -269,7 +290,7 @@ def _build_backbones(
         if row.block.role != "backbone":
             continue
         prefix = {**d, "backbone": deepcopy(planned[: i + 1]), "head": []}
-        built[i] = _build(row, original(prefix, ch, False)[0][i])
+        built[i] = _build(row, original(prefix, ch, False)[0][i], exact=_is_unscaled(d))
         widths = list(built[i][0].out_channels)
         for j in range(i + 1, len(rows)):
             source, repeats, name, args = rows[j]
@@ -297,8 +318,33 @@ def _build_backbones(
     return built
 
 
-def _build(row: _Row, stand_in: nn.Module) -> tuple[nn.Module, str, str]:
-    """Return the layer that takes the stand-in's place, its type and its arguments as text."""
+def _is_unscaled(d: dict) -> bool:
+    """Tell whether the stock parser multiplies widths by 1; it rounds them up to eights even so."""
+    scales = d.get("scales")
+    if not scales:
+        return d.get("width_multiple", 1.0) == 1
+    return scales[d.get("scale") or next(iter(scales))][1] == 1
+
+
+def _widths(original: Callable, d: dict, ch: int, rows: list, sources: list[int]) -> list[int]:
+    """Return the channels of several rows, read off BatchNorm layers that the host puts on them."""
+    count = len(rows)
+    probes = [[s % count, 1, "nn.BatchNorm2d", []] for s in sources]
+    config = {**d, "backbone": deepcopy(rows) + probes, "head": []}
+    return [layer.num_features for layer in original(config, ch, False)[0][count:]]
+
+
+def _build(
+    row: _Row, stand_in: nn.Module, widths: list[int] | None = None, exact: bool = False
+) -> tuple[nn.Module, str, str]:
+    """Return the layer that takes the stand-in's place, its type and its arguments as text.
+
+    Args:
+        row: What the config says.
+        stand_in: What the stock parser built.
+        widths: Channels of the rows that a classifier reads, where they are several.
+        exact: Whether a backbone's width is as written.
+    """
     if row.host:
         return _graft_inside(row, stand_in)
     units = [*stand_in] if isinstance(stand_in, nn.Sequential) else [stand_in]
@@ -310,7 +356,10 @@ def _build(row: _Row, stand_in: nn.Module) -> tuple[nn.Module, str, str]:
         channels = [()]
     elif role == "backbone":
         conv = units[0].conv
-        channels = [(conv.in_channels, *([conv.out_channels] if row.positional else []))]
+        width = [min(conv.out_channels, w) if exact else conv.out_channels for w in row.positional]
+        channels = [(conv.in_channels, *width)]
+    elif role == "classifier":
+        channels = [(widths or stand_in.conv.conv.in_channels, stand_in.linear.out_features)]
     else:
         c1, c2 = units[0].conv.in_channels, units[0].conv.out_channels
         channels = [(c1, c2), *[(c2, c2)] * (len(units) - 1)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import gcd
+
 from torch import Tensor, nn
 
 from .tools import Weights, activate, batch_norm, conv
@@ -36,3 +38,30 @@ def sk_conv(
     scores = [(z @ w.T).exp() for w in p["select.weight"].view(branches, c2, hidden)]
     total = sum(scores)
     return sum((e / total)[:, :, None, None] * u for e, u in zip(scores, maps, strict=True))
+
+
+def sk_unit(
+    p: Weights,
+    x: Tensor,
+    training: bool,
+    /,
+    c1: int,
+    c2: int,
+    s: int = 1,
+    c_mid: int | None = None,
+    groups: int = 32,
+    reduction: int = 16,
+    min_dim: int = 32,
+) -> Tensor:
+    mid = c2 // 2 if c_mid is None else c_mid
+    inner = {n.removeprefix("sk."): t for n, t in p.items() if n.startswith("sk.")}
+    y = conv(x, p["enter.conv.weight"].view(mid, c1, 1, 1))
+    y = batch_norm(p, "enter.bn", y, training).clamp(min=0)
+    g = gcd(groups, mid)
+    y = sk_conv(inner, y, training, mid, mid, 3, s, 2, g, reduction, min_dim, act=nn.ReLU())
+    p.update({f"sk.{n}": t for n, t in inner.items()})
+    y = batch_norm(p, "leave.bn", conv(y, p["leave.conv.weight"].view(c2, mid, 1, 1)), training)
+    if s > 1 or c1 != c2:
+        x = conv(x, p["shortcut.conv.weight"].view(c2, c1, 1, 1), s)
+        x = batch_norm(p, "shortcut.bn", x, training)
+    return (x + y).clamp(min=0)
