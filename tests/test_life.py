@@ -16,7 +16,17 @@ from ultralytics.nn import tasks
 
 from yolograft.host.configs import CFG
 
-CONFIGS = sorted(path.stem.removeprefix("yolov8-") for path in CFG.glob("yolov8-*.yaml"))
+#: One config for each way in: a convolution and a gate inside and between stages, a down-sampling,
+#: a backbone, an operator that exports by another path. The others are under `pytest -m slow`.
+SAMPLE = {"cbam", "dcn", "hrnet", "sk", "spd"}
+CONFIGS = [
+    pytest.param(
+        name,
+        # one worker for all that needs a run, so that it is made once
+        marks=[pytest.mark.xdist_group(name), *([] if name in SAMPLE else [pytest.mark.slow])],
+    )
+    for name in sorted(path.stem.removeprefix("yolov8-") for path in CFG.glob("yolov8-*.yaml"))
+]
 SMALL = ["imgsz=64", "batch=16", "fraction=0.2", "workers=0", "plots=False", "device=cpu"]
 
 
@@ -26,11 +36,7 @@ def results(run):
         return [{k.strip(): float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
-@pytest.fixture(
-    scope="module",
-    # one worker for all that needs a run, so that it is made once
-    params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CONFIGS],
-)
+@pytest.fixture(scope="module", params=CONFIGS)
 def run(request, shapes, yolo, tmp_path_factory):
     """A run that was killed after its first epoch and then resumed."""
     folder = tmp_path_factory.mktemp(request.param)
