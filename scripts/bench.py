@@ -1,8 +1,10 @@
-"""Time the blocks against the forms one would write first.
+"""Time the blocks against the forms one would write first, and against public libraries.
 
-Both sides hold the same weights, and their outputs are compared before anything is timed. Their
-calls alternate, so that whatever else the machine does meets both; the ratio naive / ours is the
-median over pairs, with a 95 % bootstrap interval. Above 1, ours is faster.
+All sides hold the same weights, and their outputs are compared before anything is timed. Their
+calls alternate, so that whatever else the machine does meets each of them; a ratio theirs / ours is
+the median over pairs, with a 95 % bootstrap interval. Above 1, ours is faster.
+
+timm and mmcv come with `pip install -e ".[bench]"`.
 """
 
 from __future__ import annotations
@@ -15,21 +17,38 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read when torch is imported
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
+import bench_report
 import naive
 import numpy as np
+import public
 import torch
 from processor import processor
-from torch import nn
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 import yolograft
 from yolograft import blocks
+
+
+def _one(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    return [shape]
+
+
+def _heads(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    b, c, h, w = shape
+    return [(b, 4, c // 4, h, w)] * 3
+
+
+def _pyramid(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    b, c, h, w = shape
+    return [(b, c // 4 * 2**n, h >> n, w >> n) for n in range(3)]
 
 
 @dataclass(frozen=True)
@@ -40,33 +59,97 @@ class Row:
         ours: Builds the block for a width.
         naive: Builds the naive form from the block.
         parts: Builds from the block what it cannot do without; its forward is timed too.
-        limit: Highest ratio block / parts to accept.
+        gate: Whether it must read its map twice and write it once; the time of that is given too.
+        inputs: Shapes of the inputs, from the shape of the row.
+        on_list: Whether the block takes its inputs as a list.
     """
 
     ours: Callable[[int], nn.Module]
     naive: Callable[[nn.Module], nn.Module]
     parts: Callable[[nn.Module], nn.Module] | None = None
-    limit: float = 0.0
+    gate: bool = False
+    inputs: Callable[[tuple[int, ...]], list[tuple[int, ...]]] = _one
+    on_list: bool = False
 
 
 ROWS = {
-    "SKConv": Row(lambda c: blocks.SKConv(c, c), naive.SKConv, naive.Branches, limit=1.2),
-    "CBAM": Row(lambda c: blocks.CBAM(c), naive.CBAM),
+    "SKConv": Row(lambda c: blocks.SKConv(c, c), naive.SKConv, naive.Branches),
+    "SKUnit": Row(lambda c: blocks.SKUnit(c, c), naive.SKUnit),
     "SpaceToDepth": Row(lambda c: blocks.SpaceToDepth(), naive.SpaceToDepth),
     "SPDConv": Row(lambda c: blocks.SPDConv(c, 2 * c), naive.SPDConv),
+    "SE": Row(lambda c: blocks.SE(c), naive.SE, gate=True),
+    "CBAM": Row(lambda c: blocks.CBAM(c), naive.CBAM, gate=True),
+    "CoordAtt": Row(lambda c: blocks.CoordAtt(c), naive.CoordAtt, gate=True),
+    "GlobalContext": Row(lambda c: blocks.GlobalContext(c), naive.GlobalContext, gate=True),
+    "StripPooling": Row(lambda c: blocks.StripPooling(c), naive.StripPooling, gate=True),
+    "MixedPooling": Row(lambda c: blocks.MixedPooling(c), naive.MixedPooling),
+    "ACmix": Row(lambda c: blocks.ACmix(c, c), naive.ACmix),
+    "ACmix attention": Row(
+        lambda c: blocks.ACmix(c, c).attention, naive.WindowAttention, inputs=_heads
+    ),
+    "NonLocal": Row(lambda c: blocks.NonLocal(c), naive.NonLocal),
+    "DeformConv": Row(lambda c: blocks.DeformConv(c, c), naive.DeformConv),
+    "STN": Row(lambda c: blocks.STN(c), naive.STN),
+    "ASPP": Row(lambda c: blocks.ASPP(c, c), naive.ASPP),
+    "HRModule": Row(
+        lambda c: blocks.HRModule((c // 4, c // 2, c)),
+        naive.HRModule,
+        inputs=_pyramid,
+        on_list=True,
+    ),
 }
 SHAPES = ((8, 64, 80, 80), (8, 128, 40, 40), (8, 256, 20, 20))
-#: Not slower than naive: the lower end of the interval is at least this.
-FLOOR = 0.95
-SIDES = ("ours", "naive")
+QUICK = ((2, 64, 80, 80),)
 MODES = ("forward", "forward + backward")
-TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
+DTYPES = ("float32", "bfloat16", "float16")
+#: Largest difference to ours, over the largest value, in float64: float32 would do for the outputs,
+#: but where rounding moves a value across the edge of a ReLU, its gradient jumps.
+TOLERANCE = 1e-5
 
 
-def contenders(row: Row, shape: tuple[int, ...], device: str, dtype: str) -> dict[str, nn.Module]:
-    """Build ours, naive and, where the row has them, the parts, with the same random weights."""
+@dataclass(frozen=True)
+class Effort:
+    """How long to look at one block in one mode.
+
+    Attributes:
+        rounds: Most samples of each side.
+        least: Fewest samples of each side.
+        seconds: Where ``rounds`` would take longer than this, there are fewer.
+    """
+
+    rounds: int
+    least: int
+    seconds: float
+
+
+class _OnList(nn.Module):
+    """A module that takes a list, as one that takes maps."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *maps: Tensor) -> list[Tensor]:
+        return self.module(list(maps))
+
+
+class _Copy(nn.Module):
+    """Reads a map and writes it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clone()
+
+
+def contenders(
+    name: str, shape: tuple[int, ...], libraries: tuple[str, ...] = ()
+) -> dict[str, nn.Module]:
+    """Build ours, naive, the libraries' forms and the parts, with the same random weights."""
+    row = ROWS[name]
     torch.manual_seed(0)
-    ours = row.ours(shape[1]).to(device, getattr(torch, dtype))
+    ours = row.ours(shape[1])
+    for parameter in ours.parameters():
+        if not parameter.any():  # what starts as zero would hide what comes before it
+            nn.init.normal_(parameter, std=0.05)
     for bn in ours.modules():
         if isinstance(bn, nn.BatchNorm2d):
             nn.init.uniform_(bn.running_mean, -0.2, 0.2)
@@ -74,54 +157,69 @@ def contenders(row: Row, shape: tuple[int, ...], device: str, dtype: str) -> dic
             nn.init.uniform_(bn.weight, 0.5, 1.5)
             nn.init.uniform_(bn.bias, -0.2, 0.2)
     built = {"ours": ours, "naive": row.naive(ours)}
+    for library in libraries:
+        if name in public.FORMS[library]:
+            built[library] = public.FORMS[library][name].build(ours)
     if row.parts:
         built["parts"] = row.parts(ours)
-    return built
+    return {side: _OnList(m) if row.on_list else m for side, m in built.items()}
 
 
-def difference(ours: nn.Module, other: nn.Module, x: torch.Tensor) -> float:
+def _tuple(y: Tensor | list[Tensor]) -> tuple[Tensor, ...]:
+    return (y,) if isinstance(y, Tensor) else tuple(y)
+
+
+def difference(ours: nn.Module, other: nn.Module, inputs: list[Tensor]) -> float:
     """Return the largest difference of outputs and input gradients, over the largest value."""
     worst = 0.0
+    modules = deepcopy((ours, other))  # training changes statistics
     for train in (False, True):
         found = []
-        for module in (ours, other):
-            leaf = x.detach().clone().requires_grad_()
-            y = module.train(train)(leaf)
-            (gradient,) = torch.autograd.grad(y.square().mean(), leaf)
-            found.append((y.detach().float(), gradient.float()))
+        for module in modules:
+            leaves = [x.detach().clone().requires_grad_() for x in inputs]
+            y = module.train(train)(*leaves)
+            outputs = _tuple(module.align(y) if hasattr(module, "align") else y)
+            loss = sum(y.square().mean() for y in outputs)
+            found.append([y.detach() for y in outputs] + [*torch.autograd.grad(loss, leaves)])
         for a, b in zip(*found, strict=True):
             worst = max(worst, float((a - b).abs().max() / b.abs().max()))
     return worst
 
 
-def call(module: nn.Module, x: torch.Tensor, mode: str) -> Callable[[], None]:
+def call(module: nn.Module, inputs: list[Tensor], mode: str) -> Callable[[], None]:
     """Return a function that runs the module once, and keeps nothing."""
     if mode == "forward":
         module.eval()
 
         def run() -> None:
             with torch.no_grad():
-                module(x)
+                module(*inputs)
 
         return run
     module.train()
-    leaf = x.detach().clone().requires_grad_()
-    grad = torch.ones_like(module(leaf))
+    leaves = [x.detach().clone().requires_grad_() for x in inputs]
+    grads: list[Tensor] = []
 
     def run() -> None:
-        module(leaf).backward(grad)
+        outputs = _tuple(module(*leaves))
+        if not grads:  # the first time
+            grads.extend(torch.ones_like(y) for y in outputs)
+        torch.autograd.backward(outputs, grads)
         module.zero_grad(set_to_none=True)
-        leaf.grad = None
+        for leaf in leaves:
+            leaf.grad = None
 
     return run
 
 
-def times(calls: dict[str, Callable[[], None]], rounds: int, device: str) -> dict[str, np.ndarray]:
-    """Time the calls in turn, forwards and backwards through the list.
+def times(
+    calls: dict[str, Callable[[], None]], effort: Effort, device: str
+) -> dict[str, np.ndarray]:
+    """Time calls, which have run before, in turn, forwards and backwards through the list.
 
     Args:
         calls: What to time, by name.
-        rounds: Samples of each; a sample of a quick call is the mean over 10 ms of calls.
+        effort: How many samples; a sample of a quick call is the mean over 10 ms of calls.
         device: ``cpu`` or ``cuda``.
 
     Returns:
@@ -136,12 +234,13 @@ def times(calls: dict[str, Callable[[], None]], rounds: int, device: str) -> dic
             torch.cuda.synchronize()
         return (time.perf_counter() - start) / repeats
 
-    for function in calls.values():
-        sample(function, 2)
-    first = min(sample(function, 1) for function in calls.values())
-    repeats = max(1, round(0.01 / first))
+    if device == "cuda":
+        torch.cuda.synchronize()
+    first = [sample(function, 1) for function in calls.values()]
+    repeats = max(1, round(0.01 / min(first)))
+    affordable = int(effort.seconds / (repeats * sum(first)))
     found: dict[str, list[float]] = {name: [] for name in calls}
-    for i in range(rounds):
+    for i in range(min(effort.rounds, max(effort.least, affordable))):
         for name in list(calls)[:: 1 if i % 2 else -1]:
             found[name].append(sample(calls[name], repeats))
     return {name: np.array(values) for name, values in found.items()}
@@ -161,7 +260,6 @@ def peak(function: Callable[[], None], device: str) -> int:
     On a CPU these are the allocations that PyTorch's allocator reports; scratch memory inside
     oneDNN is not among them.
     """
-    function()
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -186,43 +284,112 @@ def peak(function: Callable[[], None], device: str) -> int:
     return most
 
 
+def compare(name: str, modules: dict[str, nn.Module], inputs: list[Tensor]) -> dict[str, float]:
+    """Return how far each side is from ours, in float64 on two of the images.
+
+    Raises:
+        SystemExit: If it is further than rounding explains.
+    """
+    modules = {side: m.double() for side, m in deepcopy(modules).items() if side != "parts"}
+    ours = modules.pop("ours")
+    few = [x[:2].double() for x in inputs]
+    gaps = {side: difference(ours, module, few) for side, module in modules.items()}
+    for side, gap in gaps.items():
+        if not gap <= TOLERANCE:
+            msg = (
+                f"bench: {name} at {tuple(inputs[0].shape)}: ours and {side} differ by {gap:.1e}, "
+                "so nothing was timed"
+            )
+            raise SystemExit(msg)
+    return gaps
+
+
 def measure(
-    name: str, shape: tuple[int, ...], device: str, dtype: str, rounds: int
+    name: str,
+    shape: tuple[int, ...],
+    device: str,
+    libraries: tuple[str, ...],
+    variants: list[tuple[str, bool]],
+    effort: Effort,
 ) -> list[dict[str, object]]:
-    """Compare, then time one block at one shape; return a record per mode."""
-    row = ROWS[name]
-    x = torch.randn(shape, device=device, dtype=getattr(torch, dtype))
-    modules = contenders(row, shape, device, dtype)
-    gap = difference(modules["ours"], modules["naive"], x)
-    if not gap <= TOLERANCE[dtype]:
-        msg = f"bench: {name} at {shape}: ours and naive differ by {gap:.1e}, so nothing was timed"
-        raise SystemExit(msg)
+    """Compare, then time one block at one shape; return a record per variant and mode.
+
+    Args:
+        name: The block.
+        shape: Shape of the row.
+        device: ``cpu`` or ``cuda``.
+        libraries: Public libraries to compare with.
+        variants: Pairs of dtype, and whether to compile.
+        effort: How many samples to take.
+    """
+    modules = {k: m.to(device) for k, m in contenders(name, shape, libraries).items()}
+    inputs = [torch.randn(s, device=device) for s in ROWS[name].inputs(shape)]
+    gaps = compare(name, modules, inputs)
     records = []
-    for mode in MODES:
-        calls = {
-            key: call(module, x, mode)
-            for key, module in modules.items()
-            if key != "parts" or mode == "forward"
+    for dtype, compiled in variants:
+        kind = getattr(torch, dtype)
+        maps = [x.to(kind) for x in inputs]
+        torch._dynamo.reset()
+        chosen = {
+            side: torch.compile(m) if compiled else m
+            for side, m in deepcopy(modules).items()
+            if side != "parts" or not compiled
         }
-        seconds = times(calls, rounds, device)
-        record: dict[str, object] = {
-            "block": name,
-            "shape": list(shape),
-            "device": device,
-            "mode": mode,
-            "status": "measured",
-            "difference": gap,
-            "milliseconds": {k: 1e3 * float(np.median(v)) for k, v in seconds.items()},
-            "naive_over_ours": ratio(seconds["naive"], seconds["ours"]),
-            "peak_bytes": {k: peak(calls[k], device) for k in SIDES},
-        }
-        if "parts" in seconds:
-            record["ours_over_parts"] = ratio(seconds["ours"], seconds["parts"])
-        records.append(record)
+        for module in chosen.values():
+            module.to(kind)
+        for mode in MODES:
+            calls: dict[str, Callable[[], None]] = {}
+            left_out: dict[str, str] = {}
+            for side, module in chosen.items():
+                if side == "parts" and mode != "forward":
+                    continue
+                try:
+                    calls[side] = call(module, maps, mode)
+                    calls[side]()
+                except Exception as error:
+                    if side == "ours":
+                        raise
+                    calls.pop(side, None)
+                    left_out[side] = str(error).strip().splitlines()[0]
+            sides = [side for side in calls if side != "parts"]
+            if ROWS[name].gate and mode == "forward":
+                calls["copy"] = call(_Copy(), maps, mode)
+                calls["copy"]()
+            seconds = times(calls, effort, device)
+            if "copy" in seconds:  # which reads once and writes once
+                seconds["floor"] = 1.5 * seconds.pop("copy")
+            records.append(
+                {
+                    **place(name, shape, device, dtype, compiled, mode),
+                    "status": "measured",
+                    "difference": gaps,
+                    "left_out": left_out,
+                    "rounds": len(seconds["ours"]),
+                    "milliseconds": {k: 1e3 * float(np.median(v)) for k, v in seconds.items()},
+                    "over_ours": {
+                        k: ratio(v, seconds["ours"]) for k, v in seconds.items() if k != "ours"
+                    },
+                    "peak_bytes": {k: peak(calls[k], device) for k in sides},
+                }
+            )
     return records
 
 
-def machine() -> dict[str, object]:
+def place(
+    name: str, shape: tuple[int, ...], device: str, dtype: str, compiled: bool, mode: str
+) -> dict[str, object]:
+    """Return what tells one record from another."""
+    return {
+        "block": name,
+        "shape": list(shape),
+        "device": device,
+        "dtype": dtype,
+        "compiled": compiled,
+        "mode": mode,
+    }
+
+
+def machine(libraries: tuple[str, ...]) -> dict[str, object]:
     """Return what ran."""
     return {
         "cpu": processor(),
@@ -233,80 +400,8 @@ def machine() -> dict[str, object]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "yolograft": yolograft.__version__,
+        **{name: public.version(name) for name in libraries},
     }
-
-
-HEAD = (
-    "| block | input | pass | ours, ms | naive, ms | naive / ours [95 %] | ours, MiB | naive, MiB |"
-)
-
-
-def line(record: dict) -> str:
-    """Return a record as a row of the Markdown table."""
-    cells = [record["block"], "x".join(map(str, record["shape"])), record["mode"]]
-    ours, naive = (f"{record['milliseconds'][k]:.2f}" for k in SIDES)
-    cells += [ours, naive, interval(record["naive_over_ours"])]
-    cells += [f"{record['peak_bytes'][k] / 2**20:.1f}" for k in SIDES]
-    return f"| {' | '.join(cells)} |"
-
-
-def interval(value: dict[str, float]) -> str:
-    """Return ``ratio [low, high]``."""
-    return f"{value['ratio']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
-
-
-def verdicts(records: list[dict]) -> list[str]:
-    """Return one line per claim of the bench."""
-    done = [r for r in records if r["status"] == "measured"]
-    slow = [r for r in done if r["naive_over_ours"]["low"] < FLOOR]
-    found = [f"Slower than naive (lower end of the interval below {FLOOR}): {_places(slow)}."]
-    for name, row in ROWS.items():
-        parts = [r for r in done if r["block"] == name and "ours_over_parts" in r]
-        if parts:
-            values = ", ".join(interval(r["ours_over_parts"]) for r in parts)
-            over = [r for r in parts if r["ours_over_parts"]["ratio"] > row.limit]
-            found.append(
-                f"{name}, forward over its branch convolutions alone: {values}; above {row.limit}: "
-                f"{_places(over)}."
-            )
-    return found
-
-
-def _places(records: list[dict]) -> str:
-    names = (f"{r['block']} {'x'.join(map(str, r['shape']))} {r['mode']}" for r in records)
-    return ", ".join(names) or "none"
-
-
-def _load(load: float | None) -> str:
-    return "load unknown" if load is None else f"load average before the start {load:.1f}"
-
-
-def report(result: dict) -> str:
-    """Return the Markdown page of a result."""
-    about = result["machine"]
-    page = [
-        "# Bench: the blocks against naive forms",
-        "",
-        "Same weights, outputs and input gradients compared first. Calls alternate; milliseconds "
-        "are medians of one call; `naive / ours` is the median over pairs with its 95 % bootstrap "
-        "interval, and above 1 ours is faster. MiB: the most memory alive at once during a call, "
-        "without input and weights. Forward: evaluation mode, no gradients; forward + backward: "
-        f"training mode. {result['rounds']} rounds, {result['dtype']}.",
-        "",
-        f"CPU: {about['cpu']} ({about['isa']}), {about['cores']} cores, {about['threads']} "
-        f"threads, {_load(result['load'])}. GPU: {about['gpu'] or 'none'}. "
-        f"Python {about['python']}, PyTorch {about['torch']}, yolograft {about['yolograft']}.",
-        "",
-        *(f"- {text}" for text in verdicts(result["records"])),
-    ]
-    for device in sorted({r["device"] for r in result["records"]}):
-        rows = [r for r in result["records"] if r["device"] == device]
-        page += ["", f"## {device.upper()}", ""]
-        if rows[0]["status"] == "measured":
-            page += [HEAD, "|---" * 3 + "|---:" * 5 + "|", *map(line, rows)]
-        else:
-            page.append(f"{len(rows)} rows not measured: the machine has no GPU.")
-    return "\n".join([*page, "", f"Again: `{result['command']}`", ""])
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
@@ -316,21 +411,43 @@ def parse_shape(text: str) -> tuple[int, ...]:
         msg = f"{text!r} is no shape; write batch, channels, height, width as 8x64x80x80"
         raise argparse.ArgumentTypeError(msg)
     shape = tuple(map(int, parts))
-    if shape[0] < 2 or shape[2] % 2 or shape[3] % 2:
-        msg = f"{text!r}: the naive forms need a batch of 2 or more, and even height and width"
+    if shape[0] < 2 or shape[2] % 4 or shape[3] % 4:
+        msg = f"{text!r}: the naive forms need a batch of 2 or more, height and width of 4, 8, ..."
         raise argparse.ArgumentTypeError(msg)
     return shape
+
+
+def parse_libraries(text: str) -> tuple[str, ...]:
+    """Read ``timm,mmcv``."""
+    names = tuple(name for name in dict.fromkeys(text.split(",")) if name != "naive")
+    for name in names:
+        if name not in public.FORMS:
+            msg = f"{name!r} is none of {', '.join(public.FORMS)}"
+            raise argparse.ArgumentTypeError(msg)
+        if public.version(name) is None:
+            msg = f'{name} is not installed; pip install -e ".[bench]" brings it'
+            raise argparse.ArgumentTypeError(msg)
+    return names
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="Example: python scripts/bench.py --blocks SKConv --shapes 8x64x80x80 --rounds 50",
+        epilog="Example: python scripts/bench.py --against timm,mmcv,torchvision --compile "
+        "--dtype float32 bfloat16 --markdown bench.md",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     shapes = " ".join("x".join(map(str, s)) for s in SHAPES)
+    add(
+        "--against",
+        type=parse_libraries,
+        default=(),
+        metavar="LIB,LIB",
+        help=f"public libraries to compare with, of {','.join(public.FORMS)}; the naive forms "
+        "always run (default: they alone)",
+    )
     add(
         "--blocks",
         nargs="+",
@@ -343,7 +460,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--shapes",
         nargs="+",
         type=parse_shape,
-        default=SHAPES,
         metavar="BxCxHxW",
         help=f"inputs; the P3, P4 and P5 maps of a small YOLO by default ({shapes})",
     )
@@ -354,14 +470,32 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=["cpu", "cuda"],
         help="default: both; without a GPU the cuda rows are marked as not measured",
     )
-    add("--dtype", choices=TOLERANCE, default="float32", help="of weights and inputs (%(default)s)")
+    add(
+        "--dtype",
+        nargs="+",
+        choices=DTYPES,
+        default=["float32"],
+        help="of weights and inputs (default: float32); all shapes run in the first, the "
+        "middle one in others",
+    )
+    add(
+        "--compile",
+        action="store_true",
+        help="measure torch.compile of all sides too, in the first dtype at the middle shape",
+    )
     add(
         "--rounds",
         type=int,
         default=40,
         metavar="N",
-        help="samples of each side (%(default)s); more rounds narrow the interval, and a busy "
-        "machine needs more",
+        help="most samples of each side (%(default)s); more rounds narrow the interval, and a busy "
+        "machine needs more; where they would take over 8 s, there are fewer, at least 5",
+    )
+    add(
+        "--quick",
+        action="store_true",
+        help=f"one shape, {'x'.join(map(str, QUICK[0]))}, and a few rounds: three minutes on two "
+        "cores, wide intervals",
     )
     add(
         "--threads",
@@ -377,7 +511,26 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for name in ("rounds", "threads"):
         if getattr(args, name) < 1:
             parser.error(f"argument --{name}: use 1 or more")
+    if args.quick and (args.compile or args.dtype != ["float32"]):
+        parser.error("argument --quick: it is eager and float32; leave out --compile and --dtype")
     return args
+
+
+def plan(args: argparse.Namespace) -> list[tuple]:
+    """Return what to measure: device, block, shape, variants.
+
+    The first dtype is measured at all shapes, other dtypes and ``torch.compile`` of the first at
+    the middle one: compiling takes longer than measuring.
+    """
+    shapes = args.shapes or (QUICK if args.quick else SHAPES)
+    middle = shapes[len(shapes) // 2]
+    variants = [(dtype, False) for dtype in args.dtype] + [(args.dtype[0], True)] * args.compile
+    return [
+        (device, name, shape, variants if shape == middle else variants[:1])
+        for device in args.device
+        for name in args.blocks
+        for shape in shapes
+    ]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -388,8 +541,9 @@ def main(argv: list[str] | None = None) -> None:
     """
     args = parse(argv)
     torch.set_num_threads(args.threads)
+    effort = Effort(min(args.rounds, 9), 3, 0.8) if args.quick else Effort(args.rounds, 5, 8.0)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    work = [(n, s, d) for d in args.device for n in args.blocks for s in args.shapes]
+    work = plan(args)
     records: list[dict] = []
     if load and load + args.threads > (os.cpu_count() or 1) + 0.5:
         print(
@@ -397,29 +551,34 @@ def main(argv: list[str] | None = None) -> None:
             "other\n\nHint: use a quiet machine, or --threads 1",
             file=sys.stderr,
         )
-    for i, (name, shape, device) in enumerate(work, 1):
+    print(bench_report.HEAD, flush=True)
+    for i, (device, name, shape, variants) in enumerate(work, 1):
         if device == "cuda" and not torch.cuda.is_available():
-            place = {"block": name, "shape": list(shape), "device": device}
-            records += [{**place, "mode": mode, "status": "not measured"} for mode in MODES]
+            records += [
+                {**place(name, shape, device, *variant, mode), "status": "not measured"}
+                for variant in variants
+                for mode in MODES
+            ]
             continue
-        if i == 1 or device != work[i - 2][2]:
-            print(f"{device}\n{HEAD}", flush=True)
-        place = f"{name} {'x'.join(map(str, shape))} {device}"
-        print(f"[{i}/{len(work)}] {place}", file=sys.stderr, flush=True)
-        found = measure(name, shape, device, args.dtype, args.rounds)
+        row = f"{name} {'x'.join(map(str, shape))} {device}"
+        print(f"[{i}/{len(work)}] {row}", file=sys.stderr, flush=True)
+        found = measure(name, shape, device, args.against, variants, effort)
         records += found
-        print(*map(line, found), sep="\n", flush=True)
+        for record in found:
+            print(*bench_report.lines(record), sep="\n", flush=True)
     options = " ".join(argv if argv is not None else sys.argv[1:])
     result = {
         "command": f"python scripts/bench.py {options}".strip(),
-        "machine": machine(),
+        "machine": machine(args.against),
         "load": load,
-        "dtype": args.dtype,
-        "rounds": args.rounds,
+        "quick": args.quick,
+        "against": list(args.against),
+        "rounds": effort.rounds,
         "records": records,
     }
-    print(*verdicts(records), sep="\n")
-    for file, text in ((args.json, json.dumps(result, indent=1)), (args.markdown, report(result))):
+    page = bench_report.page(result)
+    print(*bench_report.verdicts(result), sep="\n")
+    for file, text in ((args.json, json.dumps(result, indent=1)), (args.markdown, page)):
         if file:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text.rstrip() + "\n", encoding="utf-8")

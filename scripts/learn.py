@@ -126,8 +126,15 @@ def parse() -> argparse.Namespace:
         description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    models = ["yolov8n.yaml", "yolov8n-sk.yaml", "yolov8n-spd.yaml", "yolov8n-cbam.yaml"]
-    add("--models", nargs="+", default=models, metavar="YAML", help="stock model first")
+    ours = sorted(path.name for path in (ROOT / "cfg").glob("yolov8-*.yaml"))
+    models = ["yolov8n.yaml", *(name.replace("yolov8", "yolov8n") for name in ours)]
+    add(
+        "--models",
+        nargs="+",
+        default=models,
+        metavar="YAML",
+        help="stock model first; all of the pack's at scale n by default",
+    )
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="0 1 2 by default")
     add("--data", default="shapes.yaml", metavar="YAML", help="data set; shapes.yaml by default")
     add("--imgsz", type=int, default=160, metavar="PIXELS", help="image size; 160 by default")

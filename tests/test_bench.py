@@ -1,16 +1,39 @@
-"""The bench: naive forms equal ours, and a short run writes what it should."""
+"""The bench: naive and public forms equal ours, and a short run writes what it should."""
 
 import importlib
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 
+from yolograft import registry
+
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-BLOCKS = ("SKConv", "CBAM", "SpaceToDepth", "SPDConv")
+LIBRARIES = ("timm", "mmcv", "torchvision")
+SHAPE = (3, 16, 8, 12)
+BLOCKS = (
+    "SKConv",
+    "SKUnit",
+    "SpaceToDepth",
+    "SPDConv",
+    "SE",
+    "CBAM",
+    "CoordAtt",
+    "GlobalContext",
+    "StripPooling",
+    "MixedPooling",
+    "ACmix",
+    "ACmix attention",
+    "NonLocal",
+    "DeformConv",
+    "STN",
+    "ASPP",
+    "HRModule",
+)
 
 
 @pytest.fixture
@@ -19,28 +42,57 @@ def bench(monkeypatch):
     return importlib.import_module("bench")
 
 
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def run(*args):
     command = [sys.executable, str(SCRIPTS / "bench.py"), *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
-def test_every_row_is_tested(bench):
+def inputs(bench, block):
+    return [torch.randn(size) for size in bench.ROWS[block].inputs(SHAPE)]
+
+
+def test_every_block_has_a_row(bench):
     assert tuple(bench.ROWS) == BLOCKS
+    # a backbone of HRModules, and what ends a classifier
+    assert {block.name for block in registry.table()} - {"HRNet", "Classifier"} <= set(BLOCKS)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_naive_equals_ours(bench, block):
-    modules = bench.contenders(bench.ROWS[block], (2, 16, 8, 6), "cpu", "float64")
-    x = torch.randn(2, 16, 8, 6, dtype=torch.float64)
-    assert bench.difference(modules["ours"], modules["naive"], x) < 1e-12
+def test_naive_equals_ours(bench, double, block):
+    modules = bench.contenders(block, SHAPE)
+    gap = bench.difference(modules["ours"], modules["naive"], inputs(bench, block))
+    assert gap < 1e-12
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_public_forms_equal_ours(bench, double, library):
+    pytest.importorskip(library, reason=f'{library} comes with pip install -e ".[bench]"')
+    for block in bench.public.FORMS[library]:
+        modules = bench.contenders(block, SHAPE, (library,))
+        gap = bench.difference(modules["ours"], modules[library], inputs(bench, block))
+        assert gap < 1e-12, block
 
 
 def test_a_difference_is_found(bench):
-    modules = bench.contenders(bench.ROWS["CBAM"], (2, 16, 8, 6), "cpu", "float64")
+    modules = bench.contenders("CBAM", SHAPE)
     with torch.no_grad():
         modules["naive"].mlp[0].weight.mul_(2)
-    x = torch.randn(2, 16, 8, 6, dtype=torch.float64)
-    assert bench.difference(modules["ours"], modules["naive"], x) > 1e-4
+    x = torch.randn(SHAPE)
+    assert bench.difference(modules["ours"], modules["naive"], [x]) > 1e-4
+    with pytest.raises(SystemExit, match=r"CBAM at .*: ours and naive differ by"):
+        bench.compare("CBAM", modules, [x])
+
+
+def test_weights_that_do_not_fit_are_refused(bench):
+    with pytest.raises(ValueError, match="Linear: its weights do not fit"):
+        bench.public.load(torch.nn.Linear(3, 4), torch.nn.Linear(4, 3))
 
 
 def test_ratio(bench):
@@ -60,38 +112,120 @@ def test_peak_counts_what_is_alive_at_once(bench):
         del a
         (b + 1).sum()  # two again
 
+    function()
     # the ones and the sum are small tensors of their own
     assert bench.peak(function, "cpu") == pytest.approx(2 * x.nbytes, abs=64)
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, 3), (1e9, 6)])
+def test_slow_calls_get_fewer_rounds(bench, seconds, rounds):
+    found = bench.times({"sum": torch.zeros(9).sum}, bench.Effort(6, 3, seconds), "cpu")
+    assert len(found["sum"]) == rounds
+
+
+def test_variants_run_at_the_middle_shape(bench):
+    args = ["--blocks", "SE", "--device", "cpu"]
+    plain = ("float32", False)
+    found = bench.plan(bench.parse([*args, "--compile", "--dtype", "float32", "bfloat16"]))
+    every = [plain, ("bfloat16", False), ("float32", True)]
+    assert [variants for *_, variants in found] == [[plain], every, [plain]]
+    assert bench.plan(bench.parse([*args, "--quick"])) == [("cpu", "SE", bench.QUICK[0], [plain])]
+
+
+def record(block, side, low, **changes):
+    value = {"ratio": low * 1.1, "low": low, "high": low * 1.2}
+    return {
+        "block": block,
+        "shape": [8, 64, 80, 80],
+        "device": "cpu",
+        "dtype": "float32",
+        "compiled": False,
+        "mode": "forward",
+        "status": "measured",
+        "over_ours": {side: value},
+        "peak_bytes": {"ours": 10, side: 51},
+        **changes,
+    }
+
+
+def test_verdicts(bench):
+    records = [
+        record("ACmix", "naive", 9),
+        record("NonLocal", "naive", 5),
+        record("NonLocal", "naive", 0.9, compiled=True),
+        record("NonLocal", "naive", 5, device="cuda", status="not measured"),
+        record("SE", "timm", 0.94),
+        record("SE", "floor", 0.5),
+        record("SKConv", "parts", 1 / 1.5),
+    ]
+    found = bench.bench_report.verdicts({"records": records, "against": ["timm"]})
+    assert found == [
+        "Slower than naive (lower end of the interval below 0.95), of 3: "
+        "NonLocal (compiled) 8x64x80x80 forward 0.99 [0.90, 1.08].",
+        "Slower than timm (lower end of the interval below 0.95), of 1: "
+        "SE 8x64x80x80 forward 1.03 [0.94, 1.13].",
+        "SKConv, forward over its branch convolutions alone: 1.36 [1.25, 1.50]; above 1.2: "
+        "SKConv 8x64x80x80 forward 0.73 [0.67, 0.80].",
+        "Goal: ACmix 8x64x80x80 forward on cpu, time naive / ours at least 10: "
+        "9.90 [9.00, 10.80], missed.",
+        "Goal: ACmix 8x64x80x80 forward on cpu, memory naive / ours at least 5: 5.1, reached.",
+        "Goal: NonLocal 8x64x80x80 forward on cpu, time naive / ours at least 5: "
+        "5.50 [5.00, 6.00], reached.",
+        "Goal: NonLocal 8x64x80x80 forward on cuda: not measured.",
+        "Bandwidth floor over gate (1: as fast as memory allows), forward, cpu: "
+        "SE 8x64x80x80 0.55.",
+        "Bandwidth floor over gate (1: as fast as memory allows), forward, cuda: not measured.",
+    ]
 
 
 def test_run(tmp_path):
     out = tmp_path / "a" / "bench.json"
     page = tmp_path / "bench.md"
-    args = ("--shapes", "2x16x8x8", "2x16x4x4", "--rounds", 3, "--threads", 1, "--device", "cpu")
-    done = run(*args, "--json", out, "--markdown", page)
+    against = [name for name in LIBRARIES if find_spec(name)]
+    args = ("--against", ",".join(against), "--shapes", "2x16x8x8", "--rounds", 3)
+    args += ("--threads", 1, "--device", "cpu", "--json", out, "--markdown", page)
+    done = run(*args)
     assert done.returncode == 0, done.stderr
-    assert f"[8/8] {BLOCKS[-1]} 2x16x4x4 cpu" in done.stderr
+    assert f"[{len(BLOCKS)}/{len(BLOCKS)}] {BLOCKS[-1]} 2x16x8x8 cpu" in done.stderr
     result = json.loads(out.read_text())
-    assert (result["rounds"], result["machine"]["threads"]) == (3, 1)
-    assert result["command"] == "python scripts/bench.py " + " ".join(
-        map(str, (*args, "--json", out, "--markdown", page))
-    )
+    assert (result["rounds"], result["quick"], result["machine"]["threads"]) == (3, False, 1)
+    assert all(result["machine"][name] for name in against)
+    assert result["command"] == "python scripts/bench.py " + " ".join(map(str, args))
     places = [(r["block"], tuple(r["shape"]), r["mode"]) for r in result["records"]]
     modes = ("forward", "forward + backward")
-    shapes = ((2, 16, 8, 8), (2, 16, 4, 4))
-    assert places == [(b, s, m) for b in BLOCKS for s in shapes for m in modes]
+    assert places == [(block, (2, 16, 8, 8), mode) for block in BLOCKS for mode in modes]
     for record in result["records"]:
-        assert record["difference"] < 1e-4
+        assert not record["left_out"]
+        assert all(gap < 1e-5 for gap in record["difference"].values())
         assert all(value > 0 for value in record["milliseconds"].values())
         assert all(value > 0 for value in record["peak_bytes"].values())
-        found = record["naive_over_ours"]
-        assert found["low"] <= found["ratio"] <= found["high"]
-        parts = (record["block"], record["mode"]) == ("SKConv", "forward")
-        assert ("ours_over_parts" in record) == parts
+        for value in record["over_ours"].values():
+            assert value["low"] <= value["ratio"] <= value["high"]
+        forward = record["mode"] == "forward"
+        assert ("parts" in record["over_ours"]) == (forward and record["block"] == "SKConv")
+        gates = ("SE", "CBAM", "CoordAtt", "GlobalContext", "StripPooling")
+        assert ("floor" in record["over_ours"]) == (forward and record["block"] in gates)
+    sides = {side for r in result["records"] for side in r["over_ours"]}
+    assert sides == {"naive", "parts", "floor", *against}
     text = page.read_text()
-    assert text.count("| 2x16x8x8 |") == 8
-    assert "SKConv, forward over its branch convolutions alone" in text
-    assert "Slower than naive" in done.stdout
+    assert text.count("| 2x16x8x8 |") == sum(len(r["over_ours"]) for r in result["records"])
+    assert text.count("| torchvision.ops.DeformConv2d |") == 2
+    assert "Slower than torchvision" in done.stdout
+
+
+@pytest.mark.slow
+def test_compiled(tmp_path):
+    out, page = tmp_path / "bench.json", tmp_path / "bench.md"
+    args = ("--blocks", "SE", "DeformConv", "--shapes", "2x16x8x8", "--rounds", 3, "--compile")
+    args += ("--dtype", "float32", "bfloat16", "--device", "cpu", "--json", out, "--markdown", page)
+    done = run(*args)
+    assert done.returncode == 0, done.stderr
+    records = json.loads(out.read_text())["records"]
+    assert len(records) == 2 * 3 * 2  # blocks, variants, modes
+    text = page.read_text()
+    assert "## CPU, float32, compiled" in text
+    # torchvision's operator has no bfloat16 on a CPU
+    assert text.count("| did not run |") == sum(len(r["left_out"]) for r in records) > 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -109,11 +243,21 @@ def test_without_a_gpu(tmp_path):
     [
         (("--shapes", "8,64"), "'8,64' is no shape; write batch, channels, height, width as 8x64x"),
         (("--shapes", "1x8x8x8"), "'1x8x8x8': the naive forms need a batch of 2"),
+        (("--shapes", "2x8x6x8"), "'2x8x6x8': the naive forms need a batch of 2"),
         (("--blocks", "Nope"), "choose from"),
         (("--rounds", "0"), "--rounds: use 1 or more"),
+        (("--against", "timn"), "'timn' is none of timm, mmcv, torchvision"),
+        (("--quick", "--compile"), "--quick: it is eager and float32"),
     ],
 )
-def test_refusals(args, message):
-    done = run(*args)
-    assert done.returncode == 2
-    assert message in done.stderr
+def test_refusals(bench, capsys, args, message):
+    with pytest.raises(SystemExit, match="2"):
+        bench.parse(args)
+    assert message in capsys.readouterr().err
+
+
+def test_a_library_that_is_not_installed(bench, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(SystemExit, match="2"):
+        bench.parse(["--against", "timm"])
+    assert 'timm is not installed; pip install -e ".[bench]" brings it' in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """ACmix: what it is at first, and its two ways to attend."""
 
 import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,7 @@ def test_starts_as_the_paper_does():
 
 
 def test_mixing_to_a_kernel_is_a_convolution_of_the_values():
-    """Eq. 4-5: at first, the maps of each channel are shifted as the taps of a 3x3 kernel."""
+    """Sec. 3.1: at first, the maps of each channel are shifted as the taps of a 3x3 kernel."""
     block = ACmix(3, 8, heads=2).double()
     kernel = randn(3, 3)
     with torch.no_grad():
@@ -103,6 +104,39 @@ def test_both_ways_agree(monkeypatch, size, k, s, piece):
     torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_operator_for_compilers(dtype):
+    maps = [torch.randn(2, 2, 3, 5, 6, dtype=dtype).requires_grad_() for _ in range(3)]
+    p = torch.randn(3, 5, 6, dtype=torch.promote_types(dtype, torch.float32), requires_grad=True)
+    torch.library.opcheck(acmix._attend_op, (maps[0][..., ::2, ::2], *maps[1:], p, 3, 2))
+
+
+def test_compiled_gradients():
+    torch._dynamo.reset()
+    block = ACmix(3, 8, s=2).double()
+    run = torch.compile(block, fullgraph=True, dynamic=True, backend="aot_eager")
+    for size in [(2, 3, 9, 7), (4, 3, 6, 8)]:
+        x = randn(*size)
+        found, wanted = (
+            torch.autograd.grad(f(x).square().sum(), [*block.parameters()]) for f in (run, block)
+        )
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_exports_without_an_operator_of_its_own():
+    block, x = ACmix(3, 8, k_att=3).eval(), torch.randn(2, 3, 6, 5)
+    program = torch.export.export(block, (x,))
+    assert not any("yolograft" in str(node.target) for node in program.graph.nodes)
+    torch.testing.assert_close(program.module()(x), block(x), rtol=1e-4, atol=1e-4)
+
+
+def test_second_derivative():
+    q, v = randn(1, 2, 3, 3, 4).requires_grad_(), randn(1, 2, 3, 3, 4).requires_grad_()
+    k = randn(1, 2, 3, 3, 4)  # fixed
+    module = attention(3, 3)
+    assert torch.autograd.gradgradcheck(lambda q, v: module(q, k, v), (q, v))
+
+
 def test_large_logits_do_not_overflow():
     q = 1e3 * torch.randn(1, 1, 4, 5, 6)
     assert WindowAttention(4, 7)(q, q, q).isfinite().all()
@@ -128,7 +162,7 @@ def test_no_copies_of_the_map_per_place_of_the_window(peak):
 def test_low_precision_attends_in_single_precision():
     """Rounding neighbours' places to 8 bits would leave little of their difference."""
     module = WindowAttention(4, 7)
-    module.position.weight.data.normal_(0, 3)
+    module.position.weight.data.normal_(0, 30)
     q, k, v = torch.randn(3, 1, 2, 4, 40, 40).bfloat16()
     exact = copy.deepcopy(module)(q.float(), k.float(), v.float())
     with torch.autocast("cpu", torch.bfloat16):

@@ -239,6 +239,12 @@ def check_compiled(case, backend):
         check_graph(run, module, case, [(b, h * zoom, w * zoom) for b, h, w in GRAPH_SIZES[:2]])
 
 
+@pytest.mark.parametrize(
+    "case",
+    [c if c in FIRST else pytest.param(c, marks=pytest.mark.slow) for c in CASES],
+    ids=str,
+    indirect=True,
+)
 def test_compiles(case):
     check_compiled(case, "aot_eager")
 

@@ -19,10 +19,14 @@ from yolograft.blocks import _layers
 _PIECE = 2**17
 
 
+#: Before torch 2.7, an export cannot be told from other compiling.
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
+
 class ACmix(nn.Module):
     """Attention within a window, plus a convolution, over one set of projections.
 
-    Paper: Pan et al., CVPR 2022, https://arxiv.org/abs/2111.14556, Eq. 9-13::
+    Paper: Pan et al., CVPR 2022, https://arxiv.org/abs/2111.14556, Sec. 4.2 and 4.3::
 
         q, k, v  = three 1x1 convolutions of x
         F_att    = sum_j softmax_j(q_i . (k_j + p_i - p_j) / sqrt(d)) v_j       j near i, per head
@@ -90,7 +94,8 @@ class ACmix(nn.Module):
         # One convolution yields each channel's 3 * heads maps next to each other.
         weight, bias = (torch.stack([getattr(m, n) for m in layers]) for n in ("weight", "bias"))
         weight = weight.view(3, h, d, -1, 1, 1).permute(2, 0, 1, 3, 4, 5).flatten(0, 2)
-        maps = F.conv2d(x, weight, bias.view(3, h, d).permute(2, 0, 1).flatten())
+        bias = bias.view(3, h, d).permute(2, 0, 1).flatten()
+        maps = F.conv2d(x, weight, bias).contiguous()  # attention reads along rows
         # Mixing, shifting and summing are linear: one convolution with the product of both.
         mix, shift = self.mix.weight.flatten(1), self.shift.weight
         weight = self.rate2 * torch.einsum("tm,otyx->omyx", mix, shift)
@@ -126,11 +131,11 @@ class WindowAttention(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return what each position gathered from its window."""
         q, p = q[..., :: self.s, :: self.s], self.encode(k)
-        if torch.jit.is_tracing() or torch.compiler.is_compiling():
-            out = _attend_in_a_graph(q, k, v, p, self.k, self.s)
+        if torch.jit.is_tracing() or _is_exporting():
+            attend = _attend_in_a_graph
         else:
-            out = _Attend.apply(q, k, v, p, self.k, self.s)
-        return out.flatten(1, 2)
+            attend = _attend_op if torch.compiler.is_compiling() else _Attend.apply
+        return attend(q, k, v, p, self.k, self.s).flatten(1, 2)
 
     def encode(self, k: Tensor) -> Tensor:
         """Return the encoding of every position, ``(d, H, W)``: a 1x1 convolution of coordinates.
@@ -160,7 +165,7 @@ def _reflected(n: Tensor | int, r: int, device: torch.device) -> Tensor:
     return n - 1 - (n - 1 - steps).abs()
 
 
-# In graphs: plain operations on whole maps, right for any size.
+# In exported graphs: plain operations on whole maps, right for any size.
 
 
 def _attend_in_a_graph(q: Tensor, k: Tensor, v: Tensor, p: Tensor, window: int, s: int) -> Tensor:
@@ -179,42 +184,91 @@ def _attend_in_a_graph(q: Tensor, k: Tensor, v: Tensor, p: Tensor, window: int, 
 # which else would keep all products and fill a whole map per position of the window.
 
 
+def _attend(q: Tensor, k: Tensor, v: Tensor, p: Tensor, window: int, s: int) -> Tensor:
+    out, r = torch.empty_like(q, memory_format=torch.contiguous_format), window // 2
+    for part, bands in _parts(q):
+        keys, values = _pad(k[part] - p, r), _pad(v[part].type_as(p), r)
+        for top, bottom in bands:
+            piece = _Piece(q[part][..., top:bottom, :].type_as(p), top, window, s)
+            out[part][..., top:bottom, :] = piece.gather(piece.weights(keys), values)
+    return out
+
+
+def _attend_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, p: Tensor, window: int, s: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dq, dk, dv = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v))
+    dp, r = torch.zeros_like(p), window // 2
+    for part, bands in _parts(q):
+        keys, values = _pad(k[part] - p, r), _pad(v[part].type_as(p), r)
+        dkeys, dvalues = torch.zeros_like(keys), torch.zeros_like(values)
+        for top, bottom in bands:
+            piece = _Piece(q[part][..., top:bottom, :].type_as(p), top, window, s)
+            dout = grad[part][..., top:bottom, :].type_as(p).flatten(3).contiguous()
+            weights = piece.weights(keys)
+            piece.scatter(weights, dout, dvalues)
+            dlogits = piece.products(dout, values)
+            dlogits.sub_((weights * dlogits).sum(0)).mul_(weights)
+            piece.scatter(dlogits, piece.q, dkeys)
+            dq[part][..., top:bottom, :] = piece.gather(dlogits, keys).mul_(piece.scale)
+        dkeys, dvalues = _unpad(dkeys, r), _unpad(dvalues, r)
+        dk[part], dv[part] = dkeys, dvalues
+        dp -= dkeys.sum((0, 1))
+    return dq, dk, dv, dp
+
+
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, p, window, s):
-        ctx.save_for_backward(q, k, v, p)
-        ctx.window, ctx.s, r = window, s, window // 2
-        out = torch.empty_like(q, memory_format=torch.contiguous_format)
-        for part, bands in _parts(q):
-            keys, values = _pad(k[part] - p, r), _pad(v[part].type_as(p), r)
-            for top, bottom in bands:
-                piece = _Piece(q[part][..., top:bottom, :].type_as(p), top, window, s)
-                out[part][..., top:bottom, :] = piece.gather(piece.weights(keys), values)
-        return out
+        _save(ctx, (q, k, v, p, window, s), None)
+        return _attend(q, k, v, p, window, s)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        q, k, v, p = ctx.saved_tensors
-        window, s, r = ctx.window, ctx.s, ctx.window // 2
-        dq, dk, dv = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v))
-        dp = torch.zeros_like(p)
-        for part, bands in _parts(q):
-            keys, values = _pad(k[part] - p, r), _pad(v[part].type_as(p), r)
-            dkeys, dvalues = torch.zeros_like(keys), torch.zeros_like(values)
-            for top, bottom in bands:
-                piece = _Piece(q[part][..., top:bottom, :].type_as(p), top, window, s)
-                dout = grad[part][..., top:bottom, :].type_as(p).flatten(3)
-                weights = piece.weights(keys)
-                piece.scatter(weights, dout, dvalues)
-                dlogits = piece.products(dout, values)
-                dlogits.sub_((weights * dlogits).sum(0)).mul_(weights)
-                piece.scatter(dlogits, piece.q, dkeys)
-                dq[part][..., top:bottom, :] = piece.gather(dlogits, keys).mul_(piece.scale)
-            dkeys, dvalues = _unpad(dkeys, r), _unpad(dvalues, r)
-            dk[part], dv[part] = dkeys, dvalues
-            dp -= dkeys.sum((0, 1))
-        return dq, dk, dv, dp, None, None
+        maps = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            return *_attend_backward(grad, *maps, *ctx.numbers), None, None
+        # A second derivative is wanted: leave both to autograd.
+        wanted = [t for t, needed in zip(maps, ctx.needs_input_grad, strict=False) if needed]
+        out = _attend_in_a_graph(*maps, *ctx.numbers)
+        found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
+        return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
+
+
+def _save(ctx, inputs, output):
+    ctx.save_for_backward(*inputs[:4])
+    ctx.numbers = inputs[4:]
+
+
+# For compilers, which would unroll the loops, the same functions as operators.
+
+_MAPS = "Tensor q, Tensor k, Tensor v, Tensor p, int window, int s"
+_attend_op = torch.library.custom_op(
+    "yolograft::window_attention", _attend, mutates_args=(), schema=f"({_MAPS}) -> Tensor"
+)
+_attend_backward_op = torch.library.custom_op(
+    "yolograft::window_attention_backward",
+    _attend_backward,
+    mutates_args=(),
+    schema=f"(Tensor grad, {_MAPS}) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+@_attend_op.register_fake
+def _(q, k, v, p, window, s):
+    return torch.empty_like(q, memory_format=torch.contiguous_format)
+
+
+@_attend_backward_op.register_fake
+def _(grad, q, k, v, p, window, s):
+    return (*(torch.empty_like(t, memory_format=torch.contiguous_format) for t in (q, k, v, p)),)
+
+
+def _backward_of_op(ctx, grad):
+    return *_attend_backward_op(grad, *ctx.saved_tensors, *ctx.numbers), None, None
+
+
+_attend_op.register_autograd(_backward_of_op, setup_context=_save)
 
 
 def _parts(q: Tensor) -> Iterator[tuple[tuple[slice, slice], list[tuple[int, int]]]]:

@@ -15,7 +15,7 @@ from yolograft.blocks import _layers
 class NonLocal(nn.Module):
     """Add to each position what it gathers from all positions, weighted by likeness.
 
-    Paper: Wang et al., CVPR 2018, https://arxiv.org/abs/1711.07971, Eq. 1, 4 and 6, the embedded
+    Paper: Wang et al., CVPR 2018, https://arxiv.org/abs/1711.07971, Eq. 1, 3 and 6, the embedded
     Gaussian::
 
         y = softmax(theta(x)^T phi(x)) g(x)         theta, phi, g: 1x1 convolutions
