@@ -158,8 +158,6 @@ def test_a_checkpoint_reloads(run, folder, yolo):
 
 
 def test_onnx_equals_the_net_at_every_size(run):
-    if "hrnet" not in str(run[0]):
-        pytest.skip("one net is enough")
     model = YOLO(run[0] / "weights" / "best.pt")
     file = model.export(format="onnx", dynamic=True, imgsz=64, simplify=False)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
