@@ -63,17 +63,10 @@ class ACmix(nn.Module):
         self, c1: int, c2: int, k_att: int = 7, heads: int = 4, k_conv: int = 3, s: int = 1
     ):
         super().__init__()
-        _layers.check_int("ACmix", c1=c1, c2=c2, heads=heads, s=s)
+        _layers.check_int("ACmix", c1=c1, c2=c2, s=s)
         _layers.check_kernel("ACmix", k_att, "k_att")
         _layers.check_kernel("ACmix", k_conv, "k_conv")
-        if c2 % heads:
-            fits = [n for n in range(1, c2 + 1) if c2 % n == 0]
-            near = sorted(sorted(fits, key=lambda n: abs(n - heads))[:4])
-            msg = (
-                f"ACmix: heads={heads} does not divide c2={c2}\n\n"
-                f"Hint: use {', '.join(map(str, near))}"
-            )
-            raise ValueError(msg)
+        _layers.check_groups("ACmix", heads, "heads", c2=c2)
         width, taps = c2 // heads, k_conv**2
         self.rate1 = nn.Parameter(torch.full((1,), 0.5))
         self.rate2 = nn.Parameter(torch.full((1,), 0.5))

@@ -66,13 +66,8 @@ class NonLocal(nn.Module):
         self.theta = nn.Conv2d(c, inter, 1)
         self.phi = nn.Conv2d(c, inter, 1)
         self.g = nn.Conv2d(c, inter, 1)
-        last = nn.Conv2d(inter, c, 1)
-        if norm:
-            self.out = _layers.ConvNormAct(inter, c, 1)
-            self.out.conv = last  # with a bias
-            last = self.out.bn
-        else:
-            self.out = last
+        self.out = _layers.ConvNormAct(inter, c, 1, bias=True) if norm else nn.Conv2d(inter, c, 1)
+        last = self.out.bn if norm else self.out
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.scale = inter**-0.5 if scaled else 1.0
