@@ -141,6 +141,11 @@ def activation(block: str, act: bool | nn.Module | None) -> nn.Module:
     raise TypeError(msg)
 
 
+def captured() -> bool:
+    """Tell whether a call is being traced or compiled, so that its graph must fit any size."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+
+
 def norm(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """Apply BatchNorm, with its running statistics where a batch has a single value per channel.
 

@@ -47,13 +47,12 @@ class CoordAtt(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled map."""
-        captured = torch.jit.is_tracing() or torch.compiler.is_compiling()
         h = x.shape[2]
         pooled = torch.cat((_layers.mean(x, 3), _layers.mean(x, 2)), dim=2)
         mixed = self.mix(pooled.unsqueeze(3))
         rows = self.rows(mixed[:, :, :h]).sigmoid().type_as(x)
         cols = self.cols(mixed[:, :, h:].transpose(2, 3)).sigmoid().type_as(x)
-        if captured:
+        if _layers.captured():
             return x * rows * cols
         return _Scale.apply(x, rows, cols)
 

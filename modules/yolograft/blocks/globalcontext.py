@@ -61,10 +61,9 @@ class GlobalContext(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map in its context."""
-        captured = torch.jit.is_tracing() or torch.compiler.is_compiling()
         if self.mask is None:
             context = _layers.mean(x, 2, 3, keepdim=True)
-        elif captured or not (torch.is_grad_enabled() and x.requires_grad):
+        elif _layers.captured() or not (torch.is_grad_enabled() and x.requires_grad):
             weights = self.mask(x).flatten(2).softmax(2).type_as(x)  # autocast softens in float32
             context = weights @ x.flatten(2).transpose(1, 2)
             context = context.transpose(1, 2).unsqueeze(3)

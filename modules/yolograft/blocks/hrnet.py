@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -61,7 +60,7 @@ def _check_maps(block: str, channels: list[int], maps: list[Tensor]) -> None:
         TypeError: If ``maps`` is no list.
         ValueError: If the number, the widths or the sizes do not fit.
     """
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if _layers.captured():
         return
     if not isinstance(maps, list | tuple):
         msg = (

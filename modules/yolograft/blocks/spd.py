@@ -28,7 +28,7 @@ class SpaceToDepth(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the stacked phases."""
-        captured = torch.jit.is_tracing() or torch.compiler.is_compiling()
+        captured = _layers.captured()
         b, c, h, w = x.shape
         if not captured and x.is_contiguous() and h % 2 == w % 2 == 0:
             # One copy backwards, too. Slices add up four of them there, but every export format
