@@ -285,13 +285,16 @@ def test_onnx(case, dynamic):
     check_graph(run, module, case, GRAPH_SIZES if dynamic else GRAPH_SIZES[:1])
 
 
-def test_openvino(case, monkeypatch):
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+def test_openvino(case, dynamic, monkeypatch):
     monkeypatch.setenv("CI", "true")  # its converter sends usage statistics from anywhere else
     module = case.build(torch.float32).eval()
     x = case.input(*GRAPH_SIZES[0], dtype=torch.float32)
-    graph = openvino.convert_model(module, example_input=x)
+    shape = {} if dynamic else {"input": x.shape}
+    graph = openvino.convert_model(module, example_input=x, **shape)
     run = OPENVINO.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    check_graph(lambda x: run(x.numpy()).to_tuple(), module, case)
+    sizes = GRAPH_SIZES if dynamic else GRAPH_SIZES[:1]
+    check_graph(lambda x: run(x.numpy()).to_tuple(), module, case, sizes)
 
 
 # Arguments

@@ -154,8 +154,9 @@ def _coordinates(n: Tensor | int, device: torch.device, dtype: torch.dtype) -> T
 def _reflected(n: Tensor | int, r: int, device: torch.device) -> Tensor:
     """Return the positions that reflection padding reads, mirrored as often as needed."""
     period = 2 * n - 2 + 1 // n
-    steps = (torch.arange(n + 2 * r, device=device) - r).abs() % period
-    return n - 1 - (n - 1 - steps).abs()
+    # No abs here: at fixed sizes, OpenVINO folds that of negative whole numbers to nonsense.
+    steps = (torch.arange(n + 2 * r, device=device) - r) % period
+    return torch.minimum(steps, period - steps)
 
 
 # In exported graphs: plain operations on whole maps, right for any size.
