@@ -257,7 +257,10 @@ def report(args: argparse.Namespace, records: list[dict]) -> tuple[str, bool]:
         *("CPU s a run", "wall s a run"),
     ]
     passed = all(ok for *_, ok in verdicts)
-    results = ", ".join(f"`{m}` {r:.3f} {'holds' if ok else 'MISSES'}" for m, r, ok in verdicts)
+    missed = ", ".join(f"`{m}` {r:.3f}" for m, r, ok in verdicts if not ok)
+    lowest, least, _ = min(verdicts, key=lambda v: v[1])
+    held = f"All {len(verdicts)} do; the lowest is `{lowest}`, {least:.3f}"
+    results = f"Missed by {missed}" if missed else held
     versions = sorted({", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in records})
     text = REPORT.format(
         title=f"`{Path(args.data).stem}`, {plural(len(args.seeds), 'seed')}",
