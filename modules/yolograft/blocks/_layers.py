@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -146,6 +148,16 @@ def captured() -> bool:
     return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
+def pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Apply a 1x1 convolution to vectors, as the product that it is: quicker to start.
+
+    Args:
+        conv: The layer.
+        x: ``(B, C)``.
+    """
+    return F.linear(x, conv.weight.flatten(1), conv.bias)
+
+
 def norm(bn: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """Apply BatchNorm, with its running statistics where a batch has a single value per channel.
 
@@ -191,7 +203,31 @@ def maximum(x: Tensor, *dims: int) -> Tensor:
     """
     if torch.jit.is_tracing() or not x.requires_grad:
         return x.amax(dims)
-    return x.flatten(dims[0], dims[-1]).max(dims[0]).values
+    x = x.flatten(dims[0], dims[-1])
+    return _Maximum.apply(x, dims[0])[0] if torch.compiler.is_compiling() else x.max(dims[0]).values
+
+
+class _Maximum(torch.autograd.Function):
+    """The maximum for compilers: its own gradient scatters, which they cannot join with others."""
+
+    @staticmethod
+    def forward(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        return x.max(dim)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: tuple[Tensor, Tensor]) -> None:
+        x, ctx.dim = inputs
+        ctx.size = x.shape[ctx.dim]
+        ctx.save_for_backward(output[1])
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        places = torch.arange(ctx.size, device=grad.device)
+        places = places.view(-1, *(1,) * (grad.dim() - ctx.dim))
+        chosen = places == index.unsqueeze(ctx.dim)
+        return grad.unsqueeze(ctx.dim) * chosen, None
 
 
 class ConvNormAct(nn.Module):

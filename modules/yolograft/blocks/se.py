@@ -41,5 +41,5 @@ class SE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scaled map."""
-        hidden = F.relu(self.squeeze(_layers.mean(x, 2, 3, keepdim=True)))
-        return x * self.excite(hidden).sigmoid()
+        hidden = F.relu(_layers.pointwise(self.squeeze, _layers.mean(x, 2, 3)))
+        return x * _layers.pointwise(self.excite, hidden).sigmoid()[:, :, None, None]

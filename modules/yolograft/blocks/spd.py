@@ -28,15 +28,17 @@ class SpaceToDepth(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the stacked phases."""
-        captured = _layers.captured()
-        b, c, h, w = x.shape
-        if not captured and x.is_contiguous() and h % 2 == w % 2 == 0:
-            # One copy backwards, too. Slices add up four of them there, but every export format
+        compiling = torch.compiler.is_compiling()
+        h, w = x.shape[2:]
+        if _layers.captured() or h % 2 or w % 2:
+            # In a graph without a branch, by the remainder: right for every size.
+            x = F.pad(x, (0, w % 2, 0, h % 2))
+        if compiling or (x.is_contiguous() and not torch.jit.is_tracing()):
+            # One copy, backwards too. Slices add up four of them there, but every export format
             # knows them, and they keep the channels-last order.
+            b, c, h, w = x.shape
             x = x.view(b, c, h // 2, 2, w // 2, 2).permute(0, 5, 3, 1, 2, 4)
             return x.reshape(b, 4 * c, h // 2, w // 2)
-        # Padding by the remainder, without a branch, keeps traced graphs right for every size.
-        x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
         top, bottom = x[:, :, ::2], x[:, :, 1::2]
         return torch.cat(
             (top[..., ::2], bottom[..., ::2], top[..., 1::2], bottom[..., 1::2]), dim=1
