@@ -7,13 +7,14 @@ this file at every start, so everything else is loaded when it is first asked fo
 from yolograft import _startup
 
 __version__ = "0.1.0"
-__all__ = ["Block", "ConfigError", "blocks", "count", "register"]
+__all__ = ["Block", "ConfigError", "blocks", "count", "patch", "register"]
 
 _LAZY = {
     "Block": "yolograft.registry",
     "ConfigError": "yolograft.registry",
     "register": "yolograft.registry",
     "count": "yolograft.cost",
+    "patch": "yolograft.graft",
 }
 
 

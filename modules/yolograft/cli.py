@@ -1,4 +1,4 @@
-"""The ``yolograft`` command: list the blocks, look at one, check the installation."""
+"""The ``yolograft`` command: list blocks, graft them into configs, check the installation."""
 
 from __future__ import annotations
 
@@ -45,6 +45,23 @@ def main(argv: list[str] | None = None) -> int:
         description="Check versions, the interpreter of `yolo`, the start-up line, the wrapped "
         "host functions, and that a small model builds. Exits with 1 and a remedy if not.",
     )
+    patch = commands.add_parser(
+        "patch",
+        help="graft blocks into a model YAML by a recipe",
+        description="Write a model YAML with blocks grafted into it, and print what changes. "
+        "Recipes: a name (yours in ./recipes, then the pack's) or a path. The same without a file: "
+        "yolo train model=yolo11s-cbam.yaml data=coco8.yaml",
+    )
+    patch.add_argument("base", help="a model YAML by name or path, such as yolo11n.yaml")
+    patch.add_argument(
+        "--recipe", required=True, metavar="NAME[,NAME...]", help="what to graft, as in sk,cbam"
+    )
+    patch.add_argument(
+        "-o", "--output", metavar="FILE", help="where to write; BASE-RECIPE.yaml when left out"
+    )
+    patch.add_argument("--dry-run", action="store_true", help="print what changes, write nothing")
+    patch.add_argument("--force", action="store_true", help="write over a file that exists")
+    patch.set_defaults(run=_patch)
     doctor.set_defaults(run=lambda args: _doctor())
     show.set_defaults(run=lambda args: _show(args.block) if args.block else _list())
     args = parser.parse_args(argv)
@@ -84,6 +101,33 @@ def _show(name: str) -> int:
     for condition, reason in block.limits.items():
         print(f"Limit: {condition}: {reason}")
     return 0
+
+
+# ------------------------------------------------------------------------------------------- patch
+
+
+def _patch(args: argparse.Namespace) -> int:
+    from yolograft.graft import engine, report, write
+
+    result = engine.graft(args.base, args.recipe)
+    name = engine.file_name(result.config)
+    file = Path(args.output or name)
+    if not args.dry_run:
+        _check_output(file, args.force)
+    print(report.text(result))
+    if not args.dry_run:
+        file.write_text(write.text(result), encoding="utf-8")
+        print(f"\nwrote {file}")
+    return 0
+
+
+def _check_output(file: Path, force: bool) -> None:
+    if file.suffix not in (".yaml", ".yml"):
+        registry.refuse(f"{file}: the name of a model YAML ends in .yaml", "use such a name")
+    if not file.parent.is_dir():
+        registry.refuse(f"{file}: there is no folder {file.parent}", "make it first")
+    if file.exists() and not (force and file.is_file()):
+        registry.refuse(f"{file}: it exists", "use --force to write over it, or another name")
 
 
 # ------------------------------------------------------------------------------------------ doctor

@@ -1,4 +1,9 @@
-"""Wrap ``yaml_model_load``: find the pack's model YAMLs by bare name, and refuse broken files."""
+"""Wrap ``yaml_model_load``: find the pack's model YAMLs by bare name, graft by name, refuse files.
+
+Where no file has the name, ``yolo11s-cbam.yaml`` is ``yolo11s.yaml`` with the recipe ``cbam``, and
+``yolov8m-p2-spd+ca.yaml`` is ``yolov8m-p2.yaml`` with two. The config that comes out holds the
+grafted rows, and a checkpoint holds the config: resuming needs no recipe.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +13,26 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from yolograft.registry import refuse
+from yolograft import registry
+from yolograft.graft.recipes import CFG
+from yolograft.registry import ConfigError, refuse
 
-_HERE = Path(__file__).resolve().parents[1]
-#: Inside the package in a wheel, beside modules/ in an editable install or a checkout.
-CFG = _HERE / "cfg" if (_HERE / "cfg").is_dir() else _HERE.parents[1] / "cfg"
+__all__ = ["CFG", "check_mapping", "find_model", "make"]
+
+
+class NotFound(ConfigError, FileNotFoundError):
+    """No file has the name, and it is nearly a base with a recipe."""
 
 
 def make(tasks: ModuleType, original: Callable) -> Callable:
-    """Return a ``yaml_model_load`` that also knows the pack's files.
+    """Return a ``yaml_model_load`` that also knows the pack's files, and grafts by name.
 
     Args:
         tasks: ``ultralytics.nn.tasks``.
         original: The function to wrap.
     """
 
-    def yaml_model_load(path):
+    def load_file(path):
         file = find_model(str(path))
         try:
             config = original(file or path)
@@ -43,7 +52,79 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
             config["yaml_file"] = str(path)
         return config
 
+    def yaml_model_load(path):
+        try:
+            return load_file(path)
+        except FileNotFoundError as error:
+            if "://" in str(path) or "ultiple files" in str(error):
+                raise
+            grafted = _graft_by_name(str(path), load_file, tasks.LOGGER)
+            if grafted is None:
+                raise
+            return grafted
+
     return yaml_model_load
+
+
+_told: set[str] = set()
+
+
+def _graft_by_name(path: str, load_file: Callable, logger) -> dict | None:
+    """Return the config that a name such as ``yolo11s-cbam.yaml`` means.
+
+    Args:
+        path: What the user gave. Only its base name is taken apart; a base is looked up in its
+            folder.
+        load_file: Loads a model YAML that exists.
+        logger: The host's, to tell what the name means.
+
+    Returns:
+        The config, or ``None`` if the name is no base with a recipe.
+
+    Raises:
+        NotFound: If one of the two is right, and the other is not.
+    """
+    from yolograft.graft import engine, recipes
+
+    folder, name = os.path.split(path)
+    stem, suffix = os.path.splitext(name)
+    parts = stem.split("-")
+    for at in range(len(parts) - 1, 0, -1):
+        base, recipe = "-".join(parts[:at]) + suffix, "-".join(parts[at:])
+        unknown = [one for one in recipe.split("+") if not recipes.find(one)]
+        config = _load_base(os.path.join(folder, base), load_file)
+        if unknown and config is not None:
+            known = recipes.names()
+            hint = registry.nearest(unknown[0], known) or f"there are {', '.join(known)}"
+            _refuse(f"{path}: no such file, and {unknown[0]!r} is no recipe", hint)
+        if unknown:
+            continue
+        if config is None:
+            bases = [Path(one).stem for one in engine.bases()]
+            hint = registry.nearest(engine.unscaled(base).removesuffix(suffix), bases)
+            _refuse(f"{path}: no such file, and there is no {base} to graft {recipe} into", hint)
+        result = engine.graft(config, recipe.replace("+", ","))
+        if path not in _told:
+            _told.add(path)
+            files = " + ".join(str(one.file) for one in result.recipes)
+            logger.info(f"yolograft: {name} is {base} + {recipe} ({files})")
+        result.config["yaml_file"] = path
+        return result.config
+    return None
+
+
+def _load_base(path: str, load_file: Callable) -> dict | None:
+    if os.path.dirname(path) and not (os.path.isfile(path) or find_model(path)):
+        return None  # the host would look for the bare name in its own folders
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        return None
+
+
+def _refuse(fact: str, hint: str) -> None:
+    msg = f"{fact}\n\nHint: {hint or 'give the path of a file'}"
+    raise NotFound(msg)
 
 
 def find_model(path: str) -> str | None:

@@ -1,0 +1,17 @@
+"""Configs in, configs out: put blocks into any model YAML by a recipe.
+
+==========  =====================================================================================
+file        does
+==========  =====================================================================================
+recipes.py  find a recipe, read it, refuse what is wrong in it
+graph.py    read a config's rows: who reads whom, and how large each map is
+select.py   find the rows that a recipe's words mean
+engine.py   insert, replace, swap and remove; renumber; say where each new row came from
+write.py    a config as a YAML file in Ultralytics' style
+report.py   the table that ``yolograft patch`` prints
+==========  =====================================================================================
+"""
+
+from yolograft.graft.engine import Graft, graft, patch
+
+__all__ = ["Graft", "graft", "patch"]

@@ -1,0 +1,303 @@
+"""Recipes: what to put where, in words that fit every architecture.
+
+A recipe is a YAML file::
+
+    about: CBAM (https://arxiv.org/abs/1807.06521) on what is about to be fused or detected
+    steps:
+      - insert: CBAM
+        at:
+          - {section: backbone, is: stage-end, level: P3+}
+          - {is: head-feeder}
+
+A step does one thing to the rows that ``at`` selects:
+
+=================  ==============================================================================
+``insert: BLOCK``  a row of the block behind each
+``replace: BLOCK`` the block in place of each, with the same channels and stride
+``swap: BLOCK``    the block in place of the second 3x3 convolution of their bottlenecks
+``remove: true``   without them; who read one reads what it read
+``use: RECIPE``    all steps of another recipe
+=================  ==============================================================================
+
+``args: {reduction: 8}`` are the block's named arguments. ``rewire: all`` (the default) lets every
+reader of a row read the inserted block instead; with ``rewire: next`` only the row behind does, and
+the others keep the map as it was. ``else:`` is the step to take where ``at`` selects nothing.
+
+``at`` is one selector or a list of them, whose rows are joined. Every condition of a selector has
+to hold:
+
+============  ===================================================================================
+``section``   ``backbone`` or ``neck`` (what follows the backbone, without the head)
+``level``     ``P3``; ``P3+``: P3 and coarser; ``[P3, P5]``; ``coarsest``: the coarsest level
+              among the rows that the other conditions select
+``is``        ``stage``: a stage that a block can be swapped into (``C2f``, ``C3k2``, ...);
+              ``downsampler``: halves the map (``Conv`` at stride 2, ``ADown``, ``SCDown``, ...);
+              ``conv3x3``: a 3x3 ``Conv`` at stride 1; ``stage-end``: the last row of a run of
+              rows at one level; ``head-feeder``: the head reads it
+``module``    a name in the rows, or a list of them
+``rows``      row numbers of the base
+============  ===================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from yolograft import registry
+from yolograft.registry import ConfigError, refuse
+
+_HERE = Path(__file__).resolve().parents[1]
+#: Inside the package in a wheel, beside modules/ in an editable install or a checkout.
+CFG = _HERE / "cfg" if (_HERE / "cfg").is_dir() else _HERE.parents[1] / "cfg"
+
+SECTIONS = ("backbone", "neck")
+TRAITS = ("stage", "downsampler", "conv3x3", "stage-end", "head-feeder")
+ACTIONS = ("insert", "replace", "swap", "remove", "use")
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Conditions that a row has to meet; an empty one is met by all."""
+
+    section: str = ""
+    level: str | tuple[str, ...] = ""
+    traits: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One action on the rows of some selectors.
+
+    Attributes:
+        where: Recipe and step, for messages.
+        action: ``insert``, ``replace``, ``swap`` or ``remove``.
+        label: The block's name in the rows, as the recipe writes it.
+        at: Selectors, whose rows are joined.
+        args: Named arguments of the block.
+        rewire: ``all`` or ``next``.
+        otherwise: The step to take where the selectors find nothing.
+    """
+
+    where: str
+    action: str
+    label: str
+    at: tuple[Selector, ...]
+    args: dict = field(default_factory=dict, hash=False)
+    rewire: str = "all"
+    otherwise: Step | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe that has been read and checked.
+
+    Attributes:
+        name: Its name, as in ``yolo11n-NAME.yaml``.
+        about: One line.
+        steps: What it does, in order.
+        file: Where it was read, or ``""``.
+    """
+
+    name: str
+    about: str
+    steps: tuple[Step, ...]
+    file: str = ""
+
+
+def names() -> list[str]:
+    """Return the names of all recipes: those in ``recipes/`` here, and the pack's."""
+    folders = (Path("recipes"), CFG / "recipes")
+    return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+
+
+def find(name: str) -> str | None:
+    """Return the file of a recipe: a path as it is; a name in ``recipes/`` here, or in the pack.
+
+    Args:
+        name: What the user gave.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return name if os.path.isfile(name) else None
+    if not re.fullmatch(r"[\w.-]+", name):
+        return None
+    files = (Path("recipes") / f"{name}.yaml", CFG / "recipes" / f"{name}.yaml")
+    return next((str(file) for file in files if file.is_file()), None)
+
+
+def load_all(recipe: str | dict | Path | Iterable) -> list[Recipe]:
+    """Read one recipe or several.
+
+    Args:
+        recipe: A name, several as in ``"sk,cbam"`` or ``"sk+cbam"``, a path, a mapping as a recipe
+            file holds it, or a list of these.
+
+    Raises:
+        ConfigError: If one does not exist, is given twice, or is wrong in itself.
+    """
+    if isinstance(recipe, str) and not os.path.isfile(recipe):
+        recipe = [part.strip() for part in re.split(r"[,+]", recipe)]
+    elif isinstance(recipe, str | dict | Path):
+        recipe = [recipe]
+    loaded = [load(one) for one in recipe]
+    if not loaded:
+        refuse("no recipe is given", f"there are {', '.join(names())}")
+    for i, one in enumerate(loaded):
+        if one.name in [other.name for other in loaded[:i]]:
+            refuse(f"recipe {one.name!r} is given twice", "name each once")
+    return loaded
+
+
+def load(recipe: str | dict | Path) -> Recipe:
+    """Read one recipe.
+
+    Args:
+        recipe: A name, a path, or a mapping as a recipe file holds it.
+
+    Raises:
+        ConfigError: If there is none of that name, or it is wrong in itself.
+    """
+    if isinstance(recipe, dict):
+        return _read(recipe, "recipe", "", ())
+    return _load(str(recipe), ())
+
+
+def _load(name: str, users: tuple[str, ...]) -> Recipe:
+    file = find(name)
+    if file is None:
+        refuse(
+            f"unknown recipe {name!r}",
+            registry.nearest(name, names()) or f"there are {', '.join(names())}",
+        )
+    stem = Path(file).stem
+    if stem in users:
+        refuse(f"recipe {users[-1]}: it uses {stem!r}, which leads back to itself", "drop one")
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        msg = f"{file}: this is no YAML ({' '.join(str(error).split())})"
+        raise ConfigError(msg) from error
+    return _read(content, stem, file, (*users, stem))
+
+
+def _read(content: object, name: str, file: str, users: tuple[str, ...]) -> Recipe:
+    where = f"recipe {name}" if name != "recipe" else "recipe"
+    if not isinstance(content, dict) or not isinstance(content.get("steps"), list):
+        refuse(f"{file or where}: this is no recipe", "write `steps:` and a list below it")
+    _check_keys(where, content, ("about", "steps"))
+    if not content["steps"]:
+        refuse(f"{where}: it has no step", "write one, such as {insert: CBAM, at: {level: P3+}}")
+    steps = []
+    for number, raw in enumerate(content["steps"], 1):
+        steps += _steps(f"{where}, step {number}", raw, users)
+    return Recipe(name, str(content.get("about", "")), tuple(steps), file)
+
+
+def _steps(where: str, raw: object, users: tuple[str, ...]) -> tuple[Step, ...]:
+    if not isinstance(raw, dict):
+        refuse(f"{where}: {raw!r} is no step", "write {insert: CBAM, at: {level: P3+}}")
+    given = [action for action in ACTIONS if action in raw]
+    if len(given) != 1:
+        hint = next((registry.nearest(str(k), ACTIONS) for k in raw if k not in ACTIONS), "")
+        refuse(
+            f"{where}: it {'says ' + ' and '.join(given) if given else 'does nothing'}",
+            f"write one of {', '.join(ACTIONS)}" if given or not hint else hint,
+        )
+    action = given[0]
+    if action == "use":
+        _check_keys(where, raw, ("use",))
+        return _load(str(raw["use"]), users).steps
+    extra = {"insert": ("args", "rewire"), "replace": ("args",), "swap": ("args",), "remove": ()}
+    _check_keys(where, raw, (action, "at", "else", *extra[action]))
+    return (_step(where, action, raw, users),)
+
+
+def _step(where: str, action: str, raw: dict, users: tuple[str, ...]) -> Step:
+    label = raw[action]
+    if action == "remove":
+        if label is not True:
+            refuse(f"{where}: remove={label!r}", "write `remove: true` and the rows below `at:`")
+        label = ""
+    else:
+        _check_block(where, action, label)
+    args, rewire = raw.get("args", {}), raw.get("rewire", "all")
+    if not isinstance(args, dict):
+        refuse(f"{where}: args={args!r} is no mapping", "write {reduction: 8}")
+    if rewire not in ("all", "next"):
+        refuse(f"{where}: rewire={rewire!r} is unknown", "use all or next")
+    if "at" not in raw:
+        refuse(f"{where}: it does not say where", "write `at: {section: backbone, level: P3+}`")
+    at = raw["at"] if isinstance(raw["at"], list) else [raw["at"]]
+    if not at:
+        refuse(f"{where}: `at` is empty", "write `at: {section: backbone, level: P3+}`")
+    otherwise = None
+    if "else" in raw:
+        others = _steps(f"{where}, else", raw["else"], users)
+        if len(others) != 1:
+            refuse(f"{where}, else: it is {len(others)} steps", "write one step")
+        otherwise = others[0]
+    selectors = tuple(_selector(where, one) for one in at)
+    return Step(where, action, label, selectors, args, rewire, otherwise)
+
+
+def _check_block(where: str, action: str, label: object) -> None:
+    block = registry.find(label) if isinstance(label, str) else None
+    if block is None:
+        refuse(f"{where}: unknown block {label!r}", registry.suggest(str(label)))
+    roles = {
+        "insert": ("gate", "conv"),
+        "replace": ("gate", "conv", "down"),
+        "swap": ("gate", "conv"),
+    }
+    if block.role not in roles[action]:
+        refuse(
+            f"{where}: {action} {label}: {block.name} is a {block.role} block",
+            f"{action} takes blocks of the roles {', '.join(roles[action])}; `yolograft list` "
+            "shows them",
+        )
+
+
+def _selector(where: str, raw: object) -> Selector:
+    if not isinstance(raw, dict) or not raw:
+        refuse(f"{where}: {raw!r} is no selector", "write {section: backbone, level: P3+}")
+    _check_keys(where, raw, ("section", "level", "is", "module", "rows"))
+    section = raw.get("section", "")
+    if "section" in raw and section not in SECTIONS:
+        refuse(f"{where}: section={section!r} is unknown", f"use {' or '.join(SECTIONS)}")
+    traits = _words(raw.get("is", []))
+    for trait in traits:
+        if trait not in TRAITS:
+            hint = registry.nearest(str(trait), TRAITS) or f"use one of {', '.join(TRAITS)}"
+            refuse(f"{where}: is={trait!r} is unknown", hint)
+    level = raw.get("level", "")
+    level = tuple(level) if isinstance(level, list) else level
+    for one in level if isinstance(level, tuple) else [level] if "level" in raw else []:
+        pattern = r"P\d" if isinstance(level, tuple) else r"P\d\+?|coarsest"
+        if not re.fullmatch(pattern, str(one)):
+            refuse(f"{where}: level={one!r} is unknown", "use P3, P3+, [P3, P4] or coarsest")
+    modules = _words(raw.get("module", []))
+    rows = raw.get("rows", [])
+    rows = rows if isinstance(rows, list) else [rows]
+    for row in rows:
+        if not isinstance(row, int) or isinstance(row, bool) or row < 0:
+            refuse(f"{where}: rows={row!r} is no row number", "count the base's rows from 0")
+    return Selector(section, level, traits, modules, tuple(rows))
+
+
+def _words(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else (str(value),)
+
+
+def _check_keys(where: str, raw: dict, known: Iterable[str]) -> None:
+    known = list(known)
+    for key in raw:
+        if key not in known:
+            hint = registry.nearest(str(key), known) or f"use {', '.join(known)}"
+            refuse(f"{where}: the key {key!r} is unknown", hint)
