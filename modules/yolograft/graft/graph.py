@@ -156,13 +156,16 @@ class Graph:
         return before is not None and before == self.shapes[index]
 
     def options(self, index: int) -> dict:
-        """Return the arguments of a stock row by name, defaults left out."""
+        """Return the arguments of a row by name, defaults left out."""
+        from torch import nn
         from ultralytics.nn import tasks
 
         row = self.rows[index]
-        cls = getattr(tasks, row.label, None)
-        if cls is None:
-            return {}
+        host, block = split(row.label)
+        if block is not None and not host:
+            return {"c2": row.args[0]} if block.role in ("conv", "down") else {}
+        label = host or row.label
+        cls = getattr(nn, label[3:], None) if label.startswith("nn.") else vars(tasks).get(label)
         try:
             bound = inspect.signature(cls).bind(None, *row.args).arguments
         except (TypeError, ValueError):
@@ -183,10 +186,10 @@ class Graph:
         shape = self.shapes[index]
         if shape is None:
             return None
-        for value in self.rows[index].args[:2]:
-            if isinstance(value, int) and not isinstance(value, bool):
-                if self._scaled(value, narrow(self.config)) == shape[0]:
-                    return value
+        options = self.options(index)
+        value = options.get("c2", options.get("out_channels"))
+        if isinstance(value, int) and self._scaled(value, narrow(self.config)) == shape[0]:
+            return value
         sources = self.rows[index].sources
         if len(sources) == 1 and sources[0] >= 0 and self.shapes[sources[0]] is not None:
             if self.shapes[sources[0]][0] == shape[0]:
@@ -286,10 +289,7 @@ def _build(config: dict, rows: list, name: str, ch: int, device: str):
     from torch import nn
     from ultralytics.nn import tasks
 
-    rows = deepcopy(rows)
-    for row in rows:
-        if row[2] == "TorchVision" and len(row[3]) > 2:
-            row[3][2] = None  # no download
+    rows = [_lighter(row) for row in rows]
     small = {**narrow(config), "backbone": rows, "head": [], "yaml_file": name}
     with torch.device(device):
         layers = tasks.parse_model(small, ch, False)[0]
@@ -301,6 +301,16 @@ def _build(config: dict, rows: list, name: str, ch: int, device: str):
             elif type(child) is nn.Conv2d and not isinstance(child.padding, str):
                 child.forward = _hollow(child)
     return layers.eval()
+
+
+def _lighter(row: list) -> list:
+    """Return a copy of a row with the same shape, that is quicker to build."""
+    source, repeats, label, args = deepcopy(list(row))
+    if label == "TorchVision" and len(args) > 2:
+        args[2] = None  # no download of weights
+    if label.startswith("RepNCSPELAN4") and len(args) > 3 and isinstance(args[3], int):
+        args[3] = 1  # its repeats, which depth does not reach
+    return [source, repeats, label, args]
 
 
 def _hollow(conv):
