@@ -4,7 +4,8 @@
 file        wraps                                       so that
 ==========  ==========================================  =======================================
 parser.py   ``ultralytics.nn.tasks.parse_model``        YAML rows can name the blocks
-configs.py  ``ultralytics.nn.tasks.yaml_model_load``    ``model=yolov8n-sk.yaml`` is found
+configs.py  ``ultralytics.nn.tasks.yaml_model_load``    ``model=yolov8n-sk.yaml`` is found,
+                                                        and ``yolo11n-cbam.yaml`` is grafted
 fuse.py     ``ultralytics.nn.tasks.BaseModel.fuse``     the blocks fold their BatchNorm too
             and ``BaseModel.is_fused``
 data.py     ``ultralytics.data.utils.check_file``       ``data=shapes.yaml`` is found
