@@ -47,17 +47,26 @@ def main(argv: list[str] | None = None) -> int:
     )
     patch = commands.add_parser(
         "patch",
-        help="graft blocks into a model YAML by a recipe",
-        description="Write a model YAML with blocks grafted into it, and print what changes. "
+        help="graft blocks into a model YAML or a checkpoint by a recipe",
+        description="Write a model YAML or a checkpoint with blocks grafted into it, and print "
+        "what changes. A checkpoint keeps all weights that can be carried. "
         "Recipes: a name (yours in ./recipes, then the pack's) or a path. The same without a file: "
         "yolo train model=yolo11s-cbam.yaml data=coco8.yaml",
     )
-    patch.add_argument("base", help="a model YAML by name or path, such as yolo11n.yaml")
+    patch.add_argument(
+        "base", help="a model YAML by name or path, such as yolo11n.yaml; or a checkpoint, best.pt"
+    )
     patch.add_argument(
         "--recipe", required=True, metavar="NAME[,NAME...]", help="what to graft, as in sk,cbam"
     )
     patch.add_argument(
-        "-o", "--output", metavar="FILE", help="where to write; BASE-RECIPE.yaml when left out"
+        "-o", "--output", metavar="FILE", help="where to write; BASE-RECIPE.yaml or .pt if left out"
+    )
+    patch.add_argument(
+        "--warm",
+        choices=["exact"],
+        help="a gate for each block that a trained model would not survive unchanged: fine-tuning "
+        "then starts from the same outputs",
     )
     patch.add_argument("--dry-run", action="store_true", help="print what changes, write nothing")
     patch.add_argument("--force", action="store_true", help="write over a file that exists")
@@ -107,23 +116,39 @@ def _show(name: str) -> int:
 
 
 def _patch(args: argparse.Namespace) -> int:
-    from yolograft.graft import engine, report, write
+    from yolograft.graft import checkpoint, engine, report, write
 
-    result = engine.graft(args.base, args.recipe)
-    name = engine.file_name(result.config)
+    trained = args.base.endswith(".pt")
+    if trained and args.output:
+        _check_output(Path(args.output), args.force, (".pt",))
+    if trained:
+        patched = checkpoint.patch(args.base, args.recipe, args.warm)
+        result = patched.graft
+        names = "+".join(one.name for one in result.recipes)
+        name = f"{Path(args.base).stem}-{names}.pt"
+    else:
+        result = engine.graft(args.base, args.recipe, args.warm)
+        name = engine.file_name(result.config)
     file = Path(args.output or name)
     if not args.dry_run:
-        _check_output(file, args.force)
+        _check_output(file, args.force, (".pt",) if trained else (".yaml", ".yml"))
     print(report.text(result))
+    if trained:
+        print(f"\n{patched.report}")
     if not args.dry_run:
-        file.write_text(write.text(result), encoding="utf-8")
+        if trained:
+            checkpoint.save(patched, file)
+        else:
+            text = write.text(result)
+            checkpoint.replace(file, lambda name: Path(name).write_text(text, encoding="utf-8"))
         print(f"\nwrote {file}")
     return 0
 
 
-def _check_output(file: Path, force: bool) -> None:
-    if file.suffix not in (".yaml", ".yml"):
-        registry.refuse(f"{file}: the name of a model YAML ends in .yaml", "use such a name")
+def _check_output(file: Path, force: bool, suffixes: tuple[str, ...]) -> None:
+    if file.suffix not in suffixes:
+        kind = "checkpoint" if ".pt" in suffixes else "model YAML"
+        registry.refuse(f"{file}: the name of a {kind} ends in {suffixes[0]}", "use such a name")
     if not file.parent.is_dir():
         registry.refuse(f"{file}: there is no folder {file.parent}", "make it first")
     if file.exists() and not (force and file.is_file()):

@@ -399,6 +399,8 @@ def _check_signature(cls: type, name: str, role: str) -> None:
             f"{name}: the signature {name}{inspect.signature(cls)} does not fit role={role!r}",
             f"start it with ({', '.join([*want, '...'])})",
         )
+    if "blend" in parameters(cls):
+        refuse(f"{name}: an argument is named blend", "rename it; rows use the word themselves")
 
 
 def _check_free(label: str, name: str, cls: type) -> None:

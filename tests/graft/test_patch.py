@@ -338,7 +338,7 @@ def test_else_is_for_what_is_not_found_and_for_nothing_else():
         ("nowhere.yaml", ["unknown recipe 'nowhere.yaml'"]),
         ({"about": "x"}, ["recipe: this is no recipe"]),
         ({"steps": []}, ["it has no step"]),
-        ({"steps": [{"use": "sk"}], "warm": 1}, ["the key 'warm' is unknown"]),
+        ({"steps": [{"use": "sk"}], "warm": 1}, ["warm=1 is unknown"]),
         ([], ["no recipe is given"]),
     ],
 )
@@ -359,7 +359,7 @@ def test_what_is_already_there_is_not_grafted_again(name):
     ("base", "says"),
     [
         ("yolov88n.yaml", ["no such model YAML", "did you mean yolov8.yaml?"]),
-        ("best.pt", ["best.pt: this is no model YAML"]),
+        ("best.pt", ["best.pt: there is no such file"]),
         ("coco8.yaml", ["coco8.yaml: the key 'backbone' is missing"]),
         ("broken.yaml", ["broken.yaml: this is no model YAML"]),
         ({"backbone": [], "head": []}, ["0 rows are no model"]),

@@ -6,12 +6,16 @@ import re
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yolograft import registry
 from yolograft.graft import recipes, select
-from yolograft.graft.graph import Graph, probe, split
+from yolograft.graft.graph import Graph, build, probe, split
 from yolograft.graft.recipes import Recipe, Step
 from yolograft.registry import ConfigError, refuse
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -70,38 +74,57 @@ class Edits:
     by: dict[int, Step] = field(default_factory=dict)
 
 
-def patch(base: str | Path | dict, recipe: str | dict | list) -> dict:
-    """Return a model config with blocks grafted in.
+def patch(
+    base: str | Path | dict, recipe: str | dict | list, warm: str | None = None
+) -> dict | nn.Module:
+    """Return a model config, or a trained model, with blocks grafted in.
 
     Args:
         base: A model YAML by name or path, ``yolo11s.yaml`` as the host understands it, or what
-            one holds.
+            one holds; or the path of a checkpoint, ``best.pt``.
         recipe: A recipe by name or path, several as in ``"sk,cbam"``, a mapping as a recipe file
             holds it, or a list of these.
+        warm: ``"exact"`` does what ``warm: exact`` in the recipes does.
 
     Returns:
         The config, which the host's model classes take as it is. Its key ``graft`` tells where each
-        row came from.
+        row came from. For a checkpoint, the host's model with all weights that can be carried.
 
     Raises:
         ConfigError: If the base is no model, a recipe is wrong, or it does not fit the base.
 
     Example:
         >>> model = DetectionModel(yolograft.patch("yolo11s.yaml", "cbam"))
+        >>> model = yolograft.patch("best.pt", "cbam", warm="exact")
     """
-    return graft(base, recipe).config
+    if str(base).endswith(".pt"):
+        from ultralytics.utils import LOGGER
+
+        from yolograft.graft import checkpoint
+
+        patched = checkpoint.patch(str(base), recipe, warm)
+        LOGGER.info(str(patched.report))
+        return patched.model
+    return graft(base, recipe, warm).config
 
 
-def graft(base: str | Path | dict, recipe: str | dict | list) -> Graft:
-    """Do what :func:`patch` does, and tell where each row came from.
+def graft(
+    base: str | Path | dict, recipe: str | dict | list, warm: str | None = None, name: str = ""
+) -> Graft:
+    """Do what :func:`patch` does to a config, and tell where each row came from.
 
     Args:
-        base: As there.
+        base: As there, but no checkpoint.
         recipe: As there.
+        warm: As there.
+        name: What messages call the base; its file when left out.
     """
+    recipes.check_warm("patch", warm)
     loaded = recipes.load_all(recipe)
+    if warm:
+        loaded = [recipes.exact(one) for one in loaded]
     config = deepcopy(base) if isinstance(base, dict) else load_base(str(base))
-    graph = Graph(config)
+    graph = Graph(config, name)
     edits = plan(graph, [step for one in loaded for step in one.steps])
     rows, origins = splice(graph, edits)
     at = len(config["backbone"])
@@ -210,6 +233,8 @@ def _insert(edits: Edits, step: Step, graph: Graph, row: int) -> None:
             _refuse_again(step, graph, one)
     args = [] if block.role == "gate" else [_width(step, graph, row)]
     new = [1, step.label, _with_named(args, step.args)]
+    if step.exact and not _is_exact(step, graph, row, new, row):
+        new[2] = _with_named(new[2], {"blend": True})
     for other, rewire in edits.follow.get(row, []):
         if registry.find(other[1]) is block:
             if (other, rewire) == (new, step.rewire):
@@ -240,6 +265,8 @@ def _replace(edits: Edits, step: Step, graph: Graph, row: int) -> None:
         )
     args, named = ([], {}) if block.role == "gate" else _args_for(step, graph, row)
     new = [old.raw[1], step.label, _with_named(args, {**named, **step.args})]
+    if step.exact and not _is_exact(step, graph, row, new, old.sources[0]):
+        new[2] = _with_named(new[2], {"blend": [old.label, deepcopy(list(old.args))]})
     _check(step, graph, row, old.sources[0], new)
     edits.become[row] = (new, "for")
 
@@ -297,6 +324,8 @@ def _swap(edits: Edits, step: Step, graph: Graph, row: int) -> None:
             f"use one of {', '.join(registry.HOSTS)}",
         )
     new = [old.raw[1], f"{old.label}_{step.label}", _with_named(old.args, step.args)]
+    if step.exact and not _is_exact(step, graph, row, new, old.sources[0]):
+        new[2] = _with_named(new[2], {"blend": True})
     _check(step, graph, row, old.sources[0], new)
     edits.become[row] = (new, "in")
 
@@ -342,6 +371,24 @@ def _width(step: Step, graph: Graph, row: int) -> int:
             "select rows whose width stands in them or in the row before",
         )
     return width
+
+
+def _is_exact(step: Step, graph: Graph, row: int, new: list, source: int) -> bool:
+    """Tell whether a new row can do what the base does, with no gate: tried on the two layers."""
+    from yolograft.graft import exact
+
+    shape = graph.shapes[source] if source >= 0 else graph.picture
+    rows = [new] if step.action == "insert" else [new, graph.rows[row].raw[1:]]
+    if shape is None:
+        return True  # refused with its reason when it is checked
+    try:
+        layers = [build(graph.config, [[-1, *one]], "probe", shape[0])[0] for one in rows]
+    except ConfigError:
+        return True  # as above
+    if step.action == "insert":
+        return exact.is_identity(layers[0], shape[0])
+    carried = exact.carry(*layers)
+    return carried is not None and not carried.fresh
 
 
 def _with_named(args: list, named: dict) -> list:

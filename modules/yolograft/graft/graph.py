@@ -283,16 +283,29 @@ def probe(config: dict, row: list, shape: tuple[int, int, int], run: bool) -> tu
         raise registry.ConfigError(text) from error
 
 
-def _build(config: dict, rows: list, name: str, ch: int, device: str):
-    """Build rows by the stock parser, ready to be run for their shapes."""
-    import torch
-    from torch import nn
+def build(config: dict, rows: list, name: str, ch: int):
+    """Return the layers that the stock parser builds from rows, at the narrowest scale of a config.
+
+    Args:
+        config: The config that the rows are from, for its scales.
+        rows: The rows.
+        name: What messages call the config.
+        ch: Channels of the map that they read.
+    """
     from ultralytics.nn import tasks
 
     rows = [_lighter(row) for row in rows]
     small = {**narrow(config), "backbone": rows, "head": [], "yaml_file": name}
+    return tasks.parse_model(small, ch, False)[0]
+
+
+def _build(config: dict, rows: list, name: str, ch: int, device: str):
+    """Build rows, ready to be run for their shapes."""
+    import torch
+    from torch import nn
+
     with torch.device(device):
-        layers = tasks.parse_model(small, ch, False)[0]
+        layers = build(config, rows, name, ch)
     plain = (nn.BatchNorm2d, nn.SiLU, nn.ReLU, nn.GELU)
     for module in layers.modules():
         for key, child in module.named_children():

@@ -23,6 +23,11 @@ A step does one thing to the rows that ``at`` selects:
 reader of a row read the inserted block instead; with ``rewire: next`` only the row behind does, and
 the others keep the map as it was. ``else:`` is the step to take where ``at`` selects nothing.
 
+``warm: exact`` beside ``steps:`` is for warm starts: where a trained model would not stay what it
+is with the new blocks, a gate per channel leads from the old layer to the block
+(:class:`yolograft.blocks.blend.Blend`), so that fine-tuning starts from the very same outputs. It
+holds for the steps of a recipe that is used, too.
+
 ``at`` is one selector or a list of them, whose rows are joined. Every condition of a selector has
 to hold:
 
@@ -44,7 +49,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -84,6 +89,7 @@ class Step:
         args: Named arguments of the block.
         rewire: ``all`` or ``next``.
         otherwise: The step to take where the selectors find nothing.
+        exact: Whether a warm start must leave the outputs as they are.
     """
 
     where: str
@@ -93,6 +99,7 @@ class Step:
     args: dict = field(default_factory=dict, hash=False)
     rewire: str = "all"
     otherwise: Step | None = None
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,13 +198,36 @@ def _read(content: object, name: str, file: str, users: tuple[str, ...]) -> Reci
     where = f"recipe {name}" if name != "recipe" else "recipe"
     if not isinstance(content, dict) or not isinstance(content.get("steps"), list):
         refuse(f"{file or where}: this is no recipe", "write `steps:` and a list below it")
-    _check_keys(where, content, ("about", "steps"))
+    _check_keys(where, content, ("about", "steps", "warm"))
+    warm = content.get("warm")
+    check_warm(where, warm)
     if not content["steps"]:
         refuse(f"{where}: it has no step", "write one, such as {insert: CBAM, at: {level: P3+}}")
     steps = []
     for number, raw in enumerate(content["steps"], 1):
         steps += _steps(f"{where}, step {number}", raw, users)
-    return Recipe(name, str(content.get("about", "")), tuple(steps), file)
+    recipe = Recipe(name, str(content.get("about", "")), tuple(steps), file)
+    return exact(recipe) if warm else recipe
+
+
+def check_warm(where: str, warm: object) -> None:
+    """Refuse a ``warm:`` that is neither ``exact`` nor left out."""
+    if warm not in (None, "exact"):
+        refuse(f"{where}: warm={warm!r} is unknown", "write `warm: exact`, or leave it out")
+
+
+def exact(recipe: Recipe) -> Recipe:
+    """Return a recipe whose blocks leave the outputs of a trained model as they are.
+
+    Args:
+        recipe: One that has been read.
+    """
+
+    def gated(step: Step) -> Step:
+        otherwise = step.otherwise and gated(step.otherwise)
+        return replace(step, exact=True, otherwise=otherwise)
+
+    return replace(recipe, steps=tuple(map(gated, recipe.steps)))
 
 
 def _steps(where: str, raw: object, users: tuple[str, ...]) -> tuple[Step, ...]:

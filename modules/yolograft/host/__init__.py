@@ -8,6 +8,8 @@ configs.py  ``ultralytics.nn.tasks.yaml_model_load``    ``model=yolov8n-sk.yaml`
                                                         and ``yolo11n-cbam.yaml`` is grafted
 fuse.py     ``ultralytics.nn.tasks.BaseModel.fuse``     the blocks fold their BatchNorm too
             and ``BaseModel.is_fused``
+weights.py  ``ultralytics.nn.tasks.BaseModel.load``     a grafted model takes over every tensor of
+                                                        the checkpoint that it grew from
 data.py     ``ultralytics.data.utils.check_file``       ``data=shapes.yaml`` is found
 ==========  ==========================================  =======================================
 
@@ -40,13 +42,14 @@ def attach(name: str) -> None:
     Args:
         name: Full module name.
     """
-    from yolograft.host import configs, data, fuse, parser
+    from yolograft.host import configs, data, fuse, parser, weights
 
     for target, parameters, make in (
         ("ultralytics.nn.tasks:parse_model", ("d", "ch", "verbose"), parser.make),
         ("ultralytics.nn.tasks:yaml_model_load", ("path",), configs.make),
         ("ultralytics.nn.tasks:BaseModel.fuse", ("self", "verbose"), fuse.make),
         ("ultralytics.nn.tasks:BaseModel.is_fused", ("self",), fuse.make_is_fused),
+        ("ultralytics.nn.tasks:BaseModel.load", ("self", "weights", "verbose"), weights.make),
         ("ultralytics.data.utils:check_file", ("file",), data.make),
     ):
         if target.startswith(name + ":") and STATUS.get(target, "") is not None:
@@ -102,9 +105,10 @@ def _rebind(name: str, original: Callable, replacement: Callable) -> None:
 
 def _allow_safe_load() -> None:
     from yolograft import registry
-    from yolograft.blocks import _layers
+    from yolograft.blocks import _layers, blend
 
     registry.allow_safe_load(_layers.ConvNormAct)
+    registry.allow_safe_load(blend.Blend)
     for block in registry._BUILT_IN:
         if block.role != "classifier":
             registry.allow_safe_load(block.load())

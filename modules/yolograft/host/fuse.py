@@ -1,5 +1,7 @@
 """Wrap ``BaseModel.fuse``: it folds BatchNorm into Ultralytics' convolutions, this into ours.
 
+The gate of a warm start goes too, where it is still closed or fully open.
+
 ``BaseModel.is_fused`` goes with it: it looks for Ultralytics' convolutions, of which a model whose
 rows are all ours has none.
 """
@@ -10,6 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 from yolograft.blocks._layers import ConvNormAct
+from yolograft.blocks.blend import Blend
 
 
 def make(tasks: ModuleType, original: Callable) -> Callable:
@@ -21,6 +24,10 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
     """
 
     def fuse(self, *args, **kwargs):
+        for parent in list(self.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, Blend):
+                    setattr(parent, name, child.folded())
         for module in self.modules():
             if isinstance(module, ConvNormAct):
                 module.fuse()

@@ -18,6 +18,7 @@ from types import ModuleType
 from torch import nn
 
 from yolograft import registry
+from yolograft.blocks.blend import Blend
 from yolograft.registry import Block, ConfigError, refuse
 
 _ROW = re.compile(
@@ -38,6 +39,7 @@ class _Row:
     host: str
     positional: list
     named: dict
+    blend: bool | list
 
 
 def make(tasks: ModuleType, original: Callable) -> Callable:
@@ -61,12 +63,15 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
             if isinstance(row.source, list)
         }
 
+        olds = _build_olds(parse_model, d, ch, ours, planned)
         held, texts = _Held(tasks.LOGGER), dict.fromkeys(ours)
         try:
             with held:
                 model, save = original(_config(d, planned), ch, verbose)
             for i, row in ours.items():
-                layer, type_, args = built.get(i) or _build(row, model[i], widths.get(i))
+                layer, type_, args = built.get(i) or _build(
+                    row, model[i], widths.get(i), old=olds.get(i)
+                )
                 layer.np = sum(p.numel() for p in layer.parameters())
                 layer.i, layer.f, layer.type = i, row.source, type_
                 model[i] = layer
@@ -112,8 +117,10 @@ def _read(tasks: ModuleType, d: dict, rows: list, index: int) -> _Row | None:
         refuse(f"{where}: {label}: repeats={repeats}, but a model has one classifier", "use 1")
     positional = list(args)
     named = dict(positional.pop()) if positional and isinstance(positional[-1], dict) else {}
-    row = _Row(where, index, source, repeats, block, registry.load(block), host, positional, named)
+    blend, cls = named.pop("blend", False), registry.load(block)
+    row = _Row(where, index, source, repeats, block, cls, host, positional, named, blend)
     _check_arguments(row, label)
+    _check_blend(row, label)
     return row
 
 
@@ -234,6 +241,33 @@ def _check_arguments(row: _Row, label: str) -> None:
             refuse(f"{row.where}: {label}: no argument {name!r} to give", hint)
 
 
+def _check_blend(row: _Row, label: str) -> None:
+    """Refuse a ``blend:`` that is neither true nor a layer, or that the block cannot have."""
+    blend = row.blend
+    if not isinstance(blend, bool) and not (
+        isinstance(blend, list | tuple)
+        and len(blend) == 2
+        and isinstance(blend[0], str)
+        and isinstance(blend[1], list | tuple)
+    ):
+        refuse(
+            f"{row.where}: {label}: blend={blend!r} names no layer",
+            "write true, or module and arguments of the layer before, as in [Conv, [256, 3, 2]]",
+        )
+    if blend and row.block.role not in ("gate", "conv", "down"):
+        refuse(f"{row.where}: {label}: a {row.block.role} block cannot be blended", "drop blend")
+    if row.host and not isinstance(blend, bool):
+        refuse(
+            f"{row.where}: {label}: blend={blend!r}, but inside a stage the layer before is known",
+            "write true",
+        )
+    if blend is True and row.block.role == "down":
+        refuse(
+            f"{row.where}: {label}: blend=True, but the block halves the map",
+            "name the layer before, as in {blend: [Conv, [256, 3, 2]]}",
+        )
+
+
 def _check_count(row: _Row, label: str, name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         refuse(
@@ -318,6 +352,20 @@ def _build_backbones(
     return built
 
 
+def _build_olds(
+    parse_model: Callable, d: dict, ch: int, ours: dict[int, _Row], planned: list
+) -> dict[int, nn.Module]:
+    """Build the layers that rows of ours blend from."""
+    named = {i: row for i, row in ours.items() if isinstance(row.blend, list | tuple)}
+    if not named:
+        return {}
+    rows = deepcopy(planned)
+    for i, row in named.items():
+        rows[i] = deepcopy([row.source, row.repeats, *row.blend])
+    layers = parse_model(_config(d, rows), ch, False)[0]  # ours: such a layer may be a block too
+    return {i: layers[i] for i in named}
+
+
 def _is_unscaled(d: dict) -> bool:
     """Tell whether the stock parser multiplies widths by 1; it rounds them up to eights even so."""
     scales = d.get("scales")
@@ -335,7 +383,11 @@ def _widths(original: Callable, d: dict, ch: int, rows: list, sources: list[int]
 
 
 def _build(
-    row: _Row, stand_in: nn.Module, widths: list[int] | None = None, exact: bool = False
+    row: _Row,
+    stand_in: nn.Module,
+    widths: list[int] | None = None,
+    exact: bool = False,
+    old: nn.Module | None = None,
 ) -> tuple[nn.Module, str, str]:
     """Return the layer that takes the stand-in's place, its type and its arguments as text.
 
@@ -344,6 +396,7 @@ def _build(
         stand_in: What the stock parser built.
         widths: Channels of the rows that a classifier reads, where they are several.
         exact: Whether a backbone's width is as written.
+        old: The layer that the block is blended from.
     """
     if row.host:
         return _graft_inside(row, stand_in)
@@ -368,6 +421,14 @@ def _build(
     for c in channels[1:]:  # the stride is spent by the first
         layers.append(_construct(row, c, {k: v for k, v in named.items() if k != "s"}, act))
     layer = nn.Sequential(*layers) if len(layers) > 1 else layers[0]
+    if row.blend:
+        if old is None and (channels[0][0] != channels[0][-1] or named.get("s", 1) != 1):
+            refuse(
+                f"{row.where}: {row.block.name}: blend=True, but the block changes the shape",
+                "name the layer before, as in {blend: [Conv, [256, 3, 2]]}",
+            )
+        layer = Blend(layer, old or nn.Identity(), channels[0][-1])
+        named["blend"] = row.blend
     text = str([*channels[0], *([named] if named else [])])
     return layer, f"{row.cls.__module__}.{row.cls.__qualname__}", text
 
@@ -387,10 +448,12 @@ def _graft_inside(row: _Row, stage: nn.Module) -> tuple[nn.Module, str, str]:
     for bottleneck in hosts:
         old = bottleneck.cv2
         conv = old.conv
+        width = conv.out_channels
         if row.block.role == "gate":
-            bottleneck.cv2 = nn.Sequential(
-                old, _construct(row, (conv.out_channels,), row.named, old.act)
-            )
+            gate = _construct(row, (width,), row.named, old.act)
+            if row.blend:
+                gate = Blend(gate, nn.Identity(), width)
+            bottleneck.cv2 = nn.Sequential(old, gate)
             continue
         named = dict(row.named)
         if conv.groups != 1:
@@ -402,9 +465,11 @@ def _graft_inside(row: _Row, stage: nn.Module) -> tuple[nn.Module, str, str]:
                     "leave the stage's groups at 1",
                 )
             named.setdefault(key, conv.groups)
-        bottleneck.cv2 = _construct(row, (conv.in_channels, conv.out_channels), named, old.act)
+        block = _construct(row, (conv.in_channels, width), named, old.act)
+        bottleneck.cv2 = Blend(block, old, width) if row.blend else block
     name = f"{type(stage).__module__}.{row.host}[{row.cls.__name__}]"
-    return stage, name, str(row.named) if row.named else ""
+    shown = {**row.named, **({"blend": True} if row.blend else {})}
+    return stage, name, str(shown) if shown else ""
 
 
 def _construct(row: _Row, channels: tuple, named: dict, act: nn.Module | None) -> nn.Module:

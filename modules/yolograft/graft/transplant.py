@@ -1,0 +1,532 @@
+"""Warm start: find each layer's counterpart in a checkpoint, and carry its tensors over.
+
+Ultralytics matches tensors by name, and names hold the layer's number: one inserted row, and all
+behind it is lost. Here layers are matched instead, in one of two ways:
+
+- by the config's record: its key ``graft`` says from which row of the base each row came;
+- by aligning the two lists of layers, where there is no record, or it fits no checkpoint such as
+  this: the alignment that matches most, by module, tensors, and what they read.
+
+A match has to fit in every shape. Where two alignments are equally good, or a layer reads another
+layer than its match did, it is left out and reported: no tensor goes to a layer by guessing.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from yolograft.graft import exact
+from yolograft.graft.exact import Carried
+from yolograft.graft.graph import split
+from yolograft.registry import refuse
+
+
+@dataclass
+class Report:
+    """What a warm start did.
+
+    Attributes:
+        total: Tensors of the checkpoint.
+        carried: Those that the model took over.
+        exact: Blocks that do what was there before them.
+        change: Largest difference of an output on a small random picture; ``None`` if the two
+            models could not be compared.
+        of: What was compared.
+        left: Tensors that were not taken over, in words.
+        fresh: Blocks that start from nothing.
+    """
+
+    total: int
+    carried: int
+    exact: int
+    change: float | None = None
+    of: str = "output"
+    left: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+
+    def __str__(self):
+        grafts = f"{self.exact} exact graft{'' if self.exact == 1 else 's'}"
+        line = f"yolograft: {self.carried}/{self.total} tensors carried, {grafts}"
+        if self.change is not None:
+            line += f", max {self.of} change {self.change:.1g}".replace("e-0", "e-")
+        if self.fresh:
+            line += f"\nstart fresh: {', '.join(self.fresh)}"
+        return "\n".join([line, *(f"left: {one}" for one in self.left)])
+
+
+def concerns(target: nn.Module, source: nn.Module) -> bool:
+    """Tell whether a warm start is for this room: a block stands in one of the two models.
+
+    A model of the same layers as the checkpoint, such as one that is resumed, needs no help.
+
+    Args:
+        target: The model to fill.
+        source: The model of a checkpoint.
+    """
+    models = (target, source)
+    if not all(isinstance(getattr(m, "model", None), nn.Sequential) for m in models):
+        return False
+    if not any(split(label)[1] for m in models for label in _labels(m)):
+        return False
+    mine, theirs = list(target.model)[:-1], list(source.model)[:-1]
+    return len(mine) != len(theirs) or not all(map(_is_same, mine, theirs))
+
+
+def _labels(model: nn.Module) -> list[str]:
+    """Return the module names of a model's rows; none for a model that is built from no rows."""
+    config = getattr(model, "yaml", None) or {}
+    rows = [*config.get("backbone", ()), *config.get("head", ())]
+    return [row[2] for row in rows] if len(rows) == len(model.model) else []
+
+
+def _is_same(new: nn.Module, old: nn.Module) -> bool:
+    shapes = [{k: v.shape for k, v in layer.state_dict().items()} for layer in (new, old)]
+    return type(new) is type(old) and shapes[0] == shapes[1]
+
+
+def warm_start(
+    target: nn.Module, source: nn.Module, load: Callable[[nn.Module], None] | None = None
+) -> Report:
+    """Carry the tensors of a checkpoint into a model with other rows.
+
+    Args:
+        target: The host's model to fill.
+        source: The model of a checkpoint.
+        load: Fills the target from a model that holds the tensors by its own names.
+
+    Raises:
+        ConfigError: If the checkpoint is of another scale, or its BatchNorm is folded.
+    """
+    _check(target, source)
+    old = trace(source)
+    new = trace(target)
+    pairs, doubts = match(target, source, new, old)
+    filled = _fill(target, source, pairs, new)
+    donor = _donor(target, source, filled)
+    if load is None:
+        target.load_state_dict(donor.float().state_dict(), strict=False)
+    else:
+        load(donor)
+    report = _report(target, source, pairs, filled, doubts)
+    _compare(report, target, source, old)
+    return report
+
+
+def _check(target: nn.Module, source: nn.Module) -> None:
+    """Refuse a checkpoint none of whose tensors can fit."""
+    normal = [any(isinstance(m, nn.BatchNorm2d) for m in one.modules()) for one in (target, source)]
+    if normal == [True, False]:
+        refuse(
+            f"{_name(source)}: its BatchNorm is folded, for inference",
+            "start from the checkpoint that the training wrote",
+        )
+    mine, theirs = _scale(target), _scale(source)
+    if mine[0] and theirs[0] and mine[0] != theirs[0] and mine[1] != theirs[1]:
+        refuse(
+            f"{_name(source)} is a model of scale {theirs[0]}, the config "
+            f"{target.yaml.get('yaml_file') or ''} is of scale {mine[0]}: layers of other widths "
+            "and depths take no tensors over",
+            f"use the config at scale {theirs[0]}, or a checkpoint of scale {mine[0]}",
+        )
+
+
+def _scale(model: nn.Module) -> tuple:
+    """Return a model's scale letter, and depth and width."""
+    config = getattr(model, "yaml", None) or {}
+    scales = config.get("scales") or {}
+    letter = config.get("scale") or next(iter(scales), "")
+    return letter, tuple(scales.get(letter, ()))
+
+
+def _name(model: nn.Module) -> str:
+    return str(getattr(model, "pt_path", None) or "the checkpoint")
+
+
+# ---------------------------------------------------------------------------------------- matching
+
+
+@dataclass
+class Trace:
+    """What a small random picture becomes in a model.
+
+    Attributes:
+        shapes: Shape of each layer's map; ``None`` where it is not one map.
+        read: The maps that the head reads.
+        output: What the head returns before it is decoded, flattened.
+    """
+
+    shapes: list[torch.Size | None]
+    read: list[Tensor] = field(default_factory=list)
+    output: list[Tensor] = field(default_factory=list)
+
+
+def trace(model: nn.Module) -> Trace:
+    """Run a small random picture through a model, which is left as it was.
+
+    Args:
+        model: The host's model.
+
+    Returns:
+        What came out; nothing where it cannot be run on a picture alone.
+    """
+    layers, head = list(model.model), model.model[-1]
+    found = Trace([None] * len(layers))
+
+    def note(layer, args, y):
+        found.shapes[layer.i] = y.shape if isinstance(y, Tensor) else None
+
+    def keep(layer, args):
+        found.read = [x.detach().cpu() for x in _flat(args[0])]
+
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    handles.append(head.register_forward_pre_hook(keep))
+    parameter = next(model.parameters())
+    stride = getattr(model, "stride", None)
+    size = 2 * int(stride.max()) if isinstance(stride, Tensor) else 64
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(1, model.yaml.get("channels", 3), size, size, generator=generator)
+    try:
+        with torch.no_grad(), _evaluating(model):
+            head.training = True  # the head alone: it returns what it would decode
+            found.output = [y.detach().cpu() for y in _flat(model(x.to(parameter)))]
+    except Exception:  # a head that wants texts, say: nothing to compare then
+        found.output = []
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    states = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, state in states.items():
+            module.training = state
+
+
+def _flat(value: object) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [x for one in value for x in _flat(one)] if isinstance(value, list | tuple) else []
+
+
+def match(
+    target: nn.Module, source: nn.Module, mine: Trace, theirs: Trace
+) -> tuple[dict[int, int], dict[int, str]]:
+    """Return the layer of a checkpoint that each layer is, or takes the place of.
+
+    Args:
+        target: The model to fill.
+        source: The model of a checkpoint.
+        mine: The trace of the one.
+        theirs: The trace of the other.
+
+    Returns:
+        Layers to layers; and layers of the checkpoint to the reason why they were left out.
+    """
+    layers, others = list(target.model), list(source.model)
+    recorded = _by_record(target, source)
+    if recorded and all(_score(layers[i], others[j]) for i, j in recorded.items()):
+        return recorded, {}
+    reads, read = [[_sources(layer) for layer in one] for one in (layers, others)]
+    scores = [[0] * len(others) for _ in layers]
+    for i, layer in enumerate(layers):
+        for j, other in enumerate(others):
+            if (layer is layers[-1]) == (other is others[-1]):
+                scores[i][j] = _score(layer, other)
+            if scores[i][j] == 1 and not (
+                len(reads[i]) == len(read[j]) == 1
+                and None not in (shapes := _shapes(mine, reads[i][0], i))
+                and shapes == _shapes(theirs, read[j][0], j)
+            ):
+                scores[i][j] = 0
+    pairs, doubts = _align(scores)
+    for i, j in sorted(pairs.items()):
+        if not _reads_alike(i, j, pairs, reads, read):
+            del pairs[i]
+            doubts[j] = f"layer {i} reads another layer than it did"
+    return pairs, doubts
+
+
+def _sources(layer: nn.Module) -> list[int]:
+    """Return the numbers of the layers that a layer reads; -1 is the picture."""
+    given = layer.f if isinstance(layer.f, list | tuple) else [layer.f]
+    return [f if f >= 0 else layer.i + f for f in given]
+
+
+def _shapes(found: Trace, source: int, layer: int) -> tuple:
+    """Return the shapes of what a layer reads and returns; ``None`` where it is not one map."""
+    return found.shapes[source] if source >= 0 else (), found.shapes[layer]
+
+
+def _score(layer: nn.Module, other: nn.Module) -> int:
+    """Return how well a layer fits another: 4 it is that layer; 1 it may take its place; 0 not."""
+    carried = _carry(layer, other)
+    if carried is None:
+        return 0
+    if type(layer) is type(other) or _is_head(layer, other):
+        return 4 if carried.tensors else 2
+    return 3 if carried.tensors else 1
+
+
+def _is_head(layer: nn.Module, other: nn.Module) -> bool:
+    kinds = type(layer), type(other)
+    return hasattr(layer, "nc") and (issubclass(*kinds) or issubclass(*kinds[::-1]))
+
+
+def _carry(layer: nn.Module, other: nn.Module) -> Carried | None:
+    """Do as :func:`exact.carry`, and let the outputs of a head differ, and the image channels."""
+    carried = exact.carry(layer, other)
+    if carried is not None or not (_is_head(layer, other) or _is_stem(layer, other)):
+        return carried
+    mine, theirs = layer.state_dict(), other.state_dict()
+    fits = {k: v for k, v in theirs.items() if k in mine and mine[k].shape == v.shape}
+    if _is_head(layer, other) and type(layer) is type(other) and layer.nc == other.nc:
+        return None  # they differ in width
+    return Carried(fits, {k: k for k in fits}) if fits else None
+
+
+def _is_stem(layer: nn.Module, other: nn.Module) -> bool:
+    """Tell whether two layers are the same first one, but for the channels of the image."""
+    mine, theirs = layer.state_dict(), other.state_dict()
+    misfits = [k for k in mine if k in theirs and mine[k].shape != theirs[k].shape]
+    return (
+        layer.i == other.i == 0
+        and type(layer) is type(other)
+        and mine.keys() == theirs.keys()
+        and misfits == ["conv.weight"]
+        and mine[misfits[0]][:, 0].shape == theirs[misfits[0]][:, 0].shape
+    )
+
+
+def _by_record(target: nn.Module, source: nn.Module) -> dict[int, int]:
+    """Return what the configs say that they were made from, if it can be this checkpoint."""
+    mine, theirs = _origins(target), _origins(source)
+    if mine is None:
+        return {}
+    theirs = theirs or [(str(j), "") for j in range(len(source.model))]
+    at = {origin: j for j, origin in enumerate(theirs)}
+    pairs = {i: at[origin] for i, origin in enumerate(mine) if origin in at}
+    ends = (len(mine) - 1, len(theirs) - 1)
+    return pairs if ends in pairs.items() else {}
+
+
+def _origins(model: nn.Module) -> list[tuple] | None:
+    """Return each layer's row of the base; of an inserted one also its module."""
+    record = model.yaml.get("graft")
+    rows = record.get("rows") if isinstance(record, dict) else None
+    labels = _labels(model)
+    if not isinstance(rows, list) or len(rows) != len(labels):
+        return None
+    origins = []
+    for row, label in zip(map(str, rows), labels, strict=True):
+        relation, _, number = row.rpartition(" ")
+        inserted = relation == "after"
+        block = split(label)[1] if inserted else None
+        origins.append((number, block.name if block else label if inserted else ""))
+    return origins
+
+
+def _align(scores: list[list[int]]) -> tuple[dict[int, int], dict[int, str]]:
+    """Return the pairs of the best alignment of two lists, as far as there is but one.
+
+    Args:
+        scores: What each pair is worth; 0 if it is none.
+
+    Returns:
+        Pairs that stand in every best alignment; and members of the second list that have several
+        partners, or only sometimes one, with the reason.
+    """
+    n, m = len(scores), len(scores[0])
+    ahead = [[0] * (m + 1) for _ in range(n + 1)]  # best of the first i and j
+    behind = [[0] * (m + 1) for _ in range(n + 1)]  # best of those from i and j on
+    for i in range(n):
+        for j in range(m):
+            pair = ahead[i][j] + scores[i][j]
+            ahead[i + 1][j + 1] = max(pair, ahead[i][j + 1], ahead[i + 1][j])
+    for i in reversed(range(n)):
+        for j in reversed(range(m)):
+            pair = behind[i + 1][j + 1] + scores[i][j]
+            behind[i][j] = max(pair, behind[i][j + 1], behind[i + 1][j])
+    best = ahead[n][m]
+    pairs, rivals = {}, {}
+    for i in range(n):
+        partners = [
+            j
+            for j in range(m)
+            if scores[i][j] and ahead[i][j] + scores[i][j] + behind[i + 1][j + 1] == best
+        ]
+        alone = any(ahead[i][j] + behind[i + 1][j] == best for j in range(m + 1))
+        if len(partners) == 1 and not alone:
+            pairs[i] = partners[0]
+        for j in partners:
+            rivals.setdefault(j, []).append(i)
+    doubts = {
+        j: f"it may be layer {' or '.join(map(str, rows))}"
+        for j, rows in rivals.items()
+        if j not in pairs.values()
+    }
+    return pairs, doubts
+
+
+def _reads_alike(
+    i: int, j: int, pairs: dict[int, int], reads: list[list[int]], read: list[list[int]]
+) -> bool:
+    """Tell whether a layer reads what its match did; layers in between that have none may stand."""
+    if len(reads[i]) != len(read[j]):
+        return False
+    taken = {other: layer for layer, other in pairs.items()}
+    for a, b in zip(reads[i], read[j], strict=True):
+        a, b = _back(a, reads, pairs), _back(b, read, taken)
+        known = (a < 0 or a in pairs), (b < 0 or b in taken)
+        if all(known) and pairs.get(a, a) != b:
+            return False
+    return True
+
+
+def _back(layer: int, reads: list[list[int]], matched: dict[int, int]) -> int:
+    """Return the nearest layer with a match, as far as each reads but one."""
+    while layer >= 0 and layer not in matched and len(reads[layer]) == 1:
+        layer = reads[layer][0]
+    return layer
+
+
+# ---------------------------------------------------------------------------------------- carrying
+
+
+def _fill(
+    target: nn.Module, source: nn.Module, pairs: dict[int, int], mine: Trace
+) -> dict[int, Carried]:
+    """Return the tensors for each layer: those of its match, or of a block that was added."""
+    filled = {i: _carry(target.model[i], source.model[j]) for i, j in pairs.items()}
+    for i, layer in enumerate(target.model):
+        if i in pairs:
+            continue
+        (before, after), *more = [_shapes(mine, s, i) for s in _sources(layer)]
+        filled[i] = Carried(fresh=[""] if layer.state_dict() else [])
+        if isinstance(layer, exact.Blend) and not isinstance(layer.old, nn.Identity):
+            continue  # its old layer has no match, so the gate stays open
+        if after and before == after and not more:
+            filled[i] = exact.added(layer, after[1])
+    return filled
+
+
+def _donor(target: nn.Module, source: nn.Module, filled: dict[int, Carried]) -> nn.Module:
+    """Return a copy of the checkpoint's model that holds its tensors by the target's names."""
+    layers = [_holder(filled[i].tensors) for i in range(len(target.model))]
+    if filled[len(layers) - 1].origins:
+        layers[-1] = source.model[-1]  # whole: the host adapts it to other classes
+    if _is_stem(target.model[0], source.model[0]):
+        layers[0] = source.model[0]  # and this to other image channels
+    elif not filled[0].tensors:
+        layers[0] = target.model[0]  # older releases look up its weight
+    donor = copy.copy(source)
+    donor._modules = {**source._modules, "model": nn.Sequential(*layers)}
+    return donor
+
+
+def _holder(tensors: dict[str, Tensor]) -> nn.Module:
+    """Return a module whose state has these names."""
+    root = nn.Module()
+    for name, tensor in tensors.items():
+        *path, last = name.split(".")
+        module = root
+        for part in path:
+            if part not in module._modules:
+                module.add_module(part, nn.Module())
+            module = module._modules[part]
+        module.register_buffer(last, tensor.clone())
+    return root
+
+
+# --------------------------------------------------------------------------------------- reporting
+
+
+def _report(
+    target: nn.Module,
+    source: nn.Module,
+    pairs: dict[int, int],
+    filled: dict[int, Carried],
+    doubts: dict[int, str],
+) -> Report:
+    state, taken = target.state_dict(), set()
+    for i, j in pairs.items():
+        for name, origin in filled[i].origins.items():
+            tensor = state.get(f"model.{i}.{name}")
+            if tensor is not None and tensor.shape == filled[i].tensors[name].shape:
+                taken.add(f"model.{j}.{origin}")
+    if pairs.get(len(target.model) - 1) is not None:  # the host may have rebuilt the head
+        at = f"model.{len(target.model) - 1}."
+        for name, tensor in source.model[-1].state_dict().items():
+            if at + name in state and state[at + name].shape == tensor.shape:
+                taken.add(f"model.{len(source.model) - 1}.{name}")
+    theirs = source.state_dict()
+    report = Report(len(theirs), len(taken), sum(one.exact for one in filled.values()))
+    report.fresh = _fresh(target, filled)
+    report.left = _left(target, source, pairs, doubts, [k for k in theirs if k not in taken])
+    return report
+
+
+def _fresh(target: nn.Module, filled: dict[int, Carried]) -> list[str]:
+    labels = _labels(target) or [type(layer).__name__ for layer in target.model]
+    return [f"layer {i} ({labels[i]})" for i, one in sorted(filled.items()) if one.fresh]
+
+
+def _left(
+    target: nn.Module,
+    source: nn.Module,
+    pairs: dict[int, int],
+    doubts: dict[int, str],
+    names: list[str],
+) -> list[str]:
+    """Return one line for each layer of the checkpoint with tensors that were not taken over."""
+    at = {j: i for i, j in pairs.items()}
+    layers: dict[int, list[str]] = {}
+    for name in names:
+        _, number, rest = name.split(".", 2)
+        layers.setdefault(int(number), []).append(rest)
+    lines = []
+    for j, rest in layers.items():
+        old, i = source.model[j], at.get(j)
+        kind = type(old).__name__
+        if i is None:
+            why = doubts.get(j, "no layer is like it")
+        elif j == len(source.model) - 1 and getattr(old, "nc", 0) != getattr(
+            target.model[-1], "nc", 0
+        ):
+            why = f"{old.nc} classes there, {target.model[-1].nc} here"
+        elif _is_stem(target.model[i], old):
+            why = "its filters are fitted to images with other channels"
+        else:
+            why = f"no place for them in {type(target.model[i]).__name__}, layer {i}"
+        some = ", ".join(rest[:3]) + (", ..." if len(rest) > 3 else "")
+        lines.append(f"{len(rest)} of layer {j} of the checkpoint ({kind}: {some}): {why}")
+    return lines
+
+
+def _compare(report: Report, target: nn.Module, source: nn.Module, old: Trace) -> None:
+    """Measure how far the outputs are from those of the checkpoint."""
+    new = trace(target)
+    mine, theirs = target.model[-1].state_dict(), source.model[-1].state_dict()
+    equal = mine.keys() == theirs.keys() and all(
+        mine[k].shape == v.shape and torch.equal(mine[k].cpu().double(), v.cpu().double())
+        for k, v in theirs.items()
+    )
+    pairs = list(zip(new.output, old.output, strict=False)) if equal else []
+    if not pairs:
+        pairs, report.of = list(zip(new.read, old.read, strict=False)), "head input"
+    same_picture = target.yaml.get("channels", 3) == source.yaml.get("channels", 3)
+    if same_picture and pairs and all(a.shape == b.shape for a, b in pairs):
+        report.change = max(float((a.double() - b.double()).abs().max()) for a, b in pairs)

@@ -1,0 +1,48 @@
+"""Wrap ``BaseModel.load``: a grafted model takes over what its base has learned.
+
+``pretrained=yolov8n.pt``, ``YOLO("yolov8n-sk.yaml").load("yolov8n.pt")`` and fine-tuning all end in
+it. The stock function then gets the checkpoint's tensors by the names that they have in the grafted
+model, and does the rest as ever: other numbers of classes, class names, other image channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+from torch import nn
+
+
+def make(tasks: ModuleType, original: Callable) -> Callable:
+    """Return a ``load`` that matches layers where blocks stand between them.
+
+    Args:
+        tasks: ``ultralytics.nn.tasks``.
+        original: ``BaseModel.load``.
+    """
+
+    def load(self, weights, verbose=True):
+        from yolograft.graft import transplant
+
+        source = weights
+        if isinstance(weights, dict):
+            source = weights.get("ema") or weights.get("model")
+        if not (isinstance(source, nn.Module) and transplant.concerns(self, source)):
+            return original(self, weights, verbose)
+        source = source.float()
+        report = transplant.warm_start(self, source, lambda donor: original(self, donor, False))
+        if report.carried == report.total and not report.left:
+            _take_names(self, source)
+        if verbose:
+            tasks.LOGGER.info(str(report))
+        return None
+
+    return load
+
+
+def _take_names(model: nn.Module, source: nn.Module) -> None:
+    """Take over class names, as the host does where every tensor is carried."""
+    names = getattr(source, "names", None)
+    numbers = {i: str(i) for i in range(len(names or ()))}
+    if names and getattr(model, "names", None) == numbers and not hasattr(model, "set_classes"):
+        model.names = dict(names)
