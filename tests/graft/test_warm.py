@@ -419,12 +419,12 @@ def test_a_fused_checkpoint_is_refused(base):
         model.load(fused)
 
 
-def test_images_with_other_channels(base):
+def test_images_with_other_channels(base, logged):
     config = {**yolograft.patch(pinned(), "cbam"), "channels": 1}
     model = tasks.DetectionModel(config, verbose=False)
-    report = warm(model, base, load=lambda donor: tasks.BaseModel.load(model, donor))
-    assert report.carried == 354
-    assert "its filters are fitted to images with other channels" in str(report)
+    model.load(deepcopy(base))
+    assert "yolograft: 354/355 tensors carried, 0 exact grafts\n" in logged[-1]
+    assert "its filters are fitted to images with other channels" in logged[-1]
 
 
 # ---------------------------------------------------------------------------------- gates in rows

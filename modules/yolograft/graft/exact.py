@@ -194,7 +194,6 @@ def _gated(new: nn.Sequential, old: nn.Module) -> Carried | None:
     carried = Carried()
     carried.add("0", "", before)
     carried.add("1", "", added(gate, conv.conv.out_channels))
-    carried.origins = {k: v for k, v in carried.origins.items() if k.startswith("0.")}
     return carried
 
 

@@ -110,7 +110,9 @@ def warm_start(
     filled = _fill(target, source, pairs, new)
     donor = _donor(target, source, filled)
     if load is None:
-        target.load_state_dict(donor.float().state_dict(), strict=False)
+        state = target.state_dict()
+        fits = {k: v for k, v in donor.state_dict().items() if state[k].shape == v.shape}
+        target.load_state_dict(fits, strict=False)
     else:
         load(donor)
     report = _report(target, source, pairs, filled, doubts)
@@ -188,7 +190,7 @@ def trace(model: nn.Module) -> Trace:
     handles.append(head.register_forward_pre_hook(keep))
     parameter = next(model.parameters())
     stride = getattr(model, "stride", None)
-    size = 2 * int(stride.max()) if isinstance(stride, Tensor) else 64
+    size = max(64, 2 * int(stride.max())) if isinstance(stride, Tensor) else 64
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(1, model.yaml.get("channels", 3), size, size, generator=generator)
     try:
@@ -283,17 +285,25 @@ def _score(layer: nn.Module, other: nn.Module) -> int:
 
 def _is_head(layer: nn.Module, other: nn.Module) -> bool:
     kinds = type(layer), type(other)
-    return hasattr(layer, "nc") and (issubclass(*kinds) or issubclass(*kinds[::-1]))
+    related = issubclass(*kinds) or issubclass(*kinds[::-1])
+    return related and None not in (_classes(layer), _classes(other))
+
+
+def _classes(head: nn.Module) -> int | None:
+    """Return the number of classes that a layer tells apart; ``None`` if it is no head."""
+    linear = getattr(head, "linear", None)
+    return getattr(head, "nc", None) or getattr(linear, "out_features", None)
 
 
 def _carry(layer: nn.Module, other: nn.Module) -> Carried | None:
     """Do as :func:`exact.carry`, and let the outputs of a head differ, and the image channels."""
-    carried = exact.carry(layer, other)
-    if carried is not None or not (_is_head(layer, other) or _is_stem(layer, other)):
-        return carried
+    head = _is_head(layer, other)
+    if not (head or _is_stem(layer, other)):
+        return exact.carry(layer, other)
     mine, theirs = layer.state_dict(), other.state_dict()
     fits = {k: v for k, v in theirs.items() if k in mine and mine[k].shape == v.shape}
-    if _is_head(layer, other) and type(layer) is type(other) and layer.nc == other.nc:
+    alike = type(layer) is type(other) and _classes(layer) == _classes(other)
+    if head and alike and len(fits) < max(len(mine), len(theirs)):
         return None  # they differ in width
     return Carried(fits, {k: k for k in fits}) if fits else None
 
@@ -503,10 +513,8 @@ def _left(
         kind = type(old).__name__
         if i is None:
             why = doubts.get(j, "no layer is like it")
-        elif j == len(source.model) - 1 and getattr(old, "nc", 0) != getattr(
-            target.model[-1], "nc", 0
-        ):
-            why = f"{old.nc} classes there, {target.model[-1].nc} here"
+        elif _is_head(target.model[i], old) and _classes(target.model[i]) != _classes(old):
+            why = f"{_classes(old)} classes there, {_classes(target.model[i])} here"
         elif _is_stem(target.model[i], old):
             why = "its filters are fitted to images with other channels"
         else:
