@@ -501,16 +501,15 @@ def _left(
     doubts: dict[int, str],
     names: list[str],
 ) -> list[str]:
-    """Return one line for each layer of the checkpoint with tensors that were not taken over."""
+    """Return a line for each reason why tensors of the checkpoint were not taken over."""
     at = {j: i for i, j in pairs.items()}
     layers: dict[int, list[str]] = {}
     for name in names:
         _, number, rest = name.split(".", 2)
         layers.setdefault(int(number), []).append(rest)
-    lines = []
-    for j, rest in layers.items():
+    reasons: dict[str, list[int]] = {}
+    for j in layers:
         old, i = source.model[j], at.get(j)
-        kind = type(old).__name__
         if i is None:
             why = doubts.get(j, "no layer is like it")
         elif _is_head(target.model[i], old) and _classes(target.model[i]) != _classes(old):
@@ -519,8 +518,17 @@ def _left(
             why = "its filters are fitted to images with other channels"
         else:
             why = f"no place for them in {type(target.model[i]).__name__}, layer {i}"
-        some = ", ".join(rest[:3]) + (", ..." if len(rest) > 3 else "")
-        lines.append(f"{len(rest)} of layer {j} of the checkpoint ({kind}: {some}): {why}")
+        reasons.setdefault(why, []).append(j)
+    lines = []
+    for why, which in reasons.items():
+        names = [name for j in which for name in layers[j]]
+        if len(which) > 1:
+            some = f"layers {', '.join(map(str, which))} of the checkpoint"
+        else:
+            kind, few = type(source.model[which[0]]).__name__, ", ".join(names[:3])
+            more = ", ..." if len(names) > 3 else ""
+            some = f"layer {which[0]} of the checkpoint ({kind}: {few}{more})"
+        lines.append(f"{len(names)} of {some}: {why}")
     return lines
 
 
