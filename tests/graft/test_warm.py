@@ -418,8 +418,7 @@ def test_a_fused_checkpoint_is_refused(base):
 
 
 def test_images_with_other_channels(base, logged):
-    config = {**yolograft.patch(pinned(), "cbam"), "channels": 1}
-    model = tasks.DetectionModel(config, verbose=False)
+    model = tasks.DetectionModel(yolograft.patch(pinned(), "cbam"), ch=1, verbose=False)
     model.load(deepcopy(base))
     assert "yolograft: 354/355 tensors carried, 0 exact grafts\n" in logged[-1]
     assert "its filters are fitted to images with other channels" in logged[-1]

@@ -51,7 +51,8 @@ def patch(file: str, recipe: str | dict | list, warm: str | None = None) -> Patc
     dtype = next(source.parameters()).dtype
     source = source.float()
     result = graft(source.yaml, recipe, warm, name=Path(file).name)
-    model = type(source)(copy.deepcopy(result.config), verbose=False)
+    channels = source.yaml.get("channels", 3)
+    model = type(source)(copy.deepcopy(result.config), ch=channels, verbose=False)
     for name in ("names", "args", "task", "kpt_names"):
         if hasattr(source, name):
             setattr(model, name, copy.deepcopy(getattr(source, name)))
