@@ -1,0 +1,213 @@
+"""Samples of the cross of all recipes and all model YAMLs of Ultralytics, and the script itself."""
+
+import importlib
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from yolograft import ConfigError, registry
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+sys.path.insert(0, str(SCRIPTS))
+cross = importlib.import_module("cross")
+sys.path.remove(str(SCRIPTS))
+
+#: Each recipe and each family, once or twice; what `export` adds is sampled by three.
+CELLS = [
+    ("yolov3-tiny", "spd"),
+    ("yolov5", "dcn"),
+    ("yolov5-p6", "aspp"),
+    ("yolov6", "sk"),
+    ("yolov8-world", "gc"),
+    ("yolov8-p2", "spm"),
+    ("yolov8-ghost", "ca"),
+    ("yolov8-obb", "acmix"),
+    ("yoloe-v8-seg", "se"),
+    ("yolov9t", "combo"),
+    ("yolov10n", "stn"),
+    ("yolo11-cls", "mpm"),
+    ("yolo12", "nl"),
+    ("yolo26-pose", "dcn"),
+    ("yolo26-depth", "cbam"),
+    ("rtdetr-resnet50", "se"),
+]
+EXPORTS = [("yolov8", "sk"), ("yolo11-cls", "cbam"), ("yolo26", "stn")]
+
+#: Every seventh cell; the shift makes each recipe meet each kind of YAML.
+MORE = [
+    (base, recipe)
+    for i, base in enumerate(cross.stock())
+    for j, recipe in enumerate(cross.recipe_names())
+    if (i + j) % 7 == 0
+]
+
+
+def test_the_sample_meets_every_recipe_and_the_cross_every_family():
+    assert {recipe for _, recipe in CELLS} == set(cross.recipe_names())
+    assert set(cross.EXPORTED) <= set(cross.stock())
+    assert {base for base, _ in MORE} == set(cross.stock())
+    assert {recipe for _, recipe in MORE} == set(cross.recipe_names())
+
+
+@pytest.mark.parametrize(("base", "recipe"), CELLS)
+def test_cells_build_and_train(base, recipe):
+    assert cross.cell(base, recipe)["blocks"] > 0
+
+
+@pytest.mark.parametrize(("base", "recipe"), EXPORTS)
+def test_cells_export(base, recipe):
+    found = cross.cell(base, recipe, export=True)
+    assert found["gap"] <= cross.TOLERANCE
+    assert found["opset"] <= 18
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("base", "recipe"), MORE)
+def test_more_cells(base, recipe):
+    record = cross.record_of(base, recipe)
+    assert record["mark"] != "F", record["reason"]
+    if base in cross.EXPORTED and record["mark"] != "refused":
+        assert record["mark"] == "E"
+
+
+def test_a_scale_may_be_given():
+    small, large = (cross.cell("yolo11-cls", "aspp", scale)["at"] for scale in ("", "s"))
+    assert (small, large) == ("n", "s")
+
+
+def test_what_makes_no_sense_is_refused():
+    with pytest.raises(ConfigError, match="no stage there"):
+        cross.cell("yolov8-ghost", "sk")
+    record = cross.record_of("yolov8-ghost", "sk")
+    assert record["mark"] == "refused"
+    assert "no stage there" in record["reason"]
+    assert "Hint" not in record["reason"]
+
+
+# --------------------------------------------------------------------------- what a cell looks for
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used = nn.Parameter(torch.ones(3))
+        self.other = nn.Parameter(torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("gradients", "says"),
+    [
+        ({"used": 1.0, "other": 0.0}, ""),
+        ({"used": 1.0}, "the gradient of other is none"),
+        ({"used": 1.0, "other": math.nan}, "the gradient of other is not finite"),
+        ({"used": 0.0, "other": 0.0}, "all gradients are zero"),
+    ],
+)
+@pytest.mark.parametrize("limits", [{}, {"no gradient for other": "why"}])
+def test_gradients_are_looked_at(gradients, says, limits):
+    module = Two()
+    for name, value in gradients.items():
+        getattr(module, name).grad = torch.full((3,), value)
+    block = registry.Block("Two", "", "gate", limits=limits)
+    if not says or (limits and "none" in says):
+        cross.check_gradients(module, block)
+        return
+    with pytest.raises(RuntimeError, match=says):
+        cross.check_gradients(module, block)
+
+
+def test_a_gap_is_the_largest_difference_wherever_a_detection_went():
+    one = torch.rand(2, 30, 6)
+    moved = one[:, torch.randperm(30)]
+    assert cross.gap(one, moved) > 0.1
+    assert cross.gap(one, moved, moved=True) == 0
+    other = moved.clone()
+    other[1, 7, 2] += 3
+    assert cross.gap(one, other, moved=True) > 1
+    assert cross.gap(one, one + 0.5) == pytest.approx(0.5)
+    with pytest.raises(RuntimeError, match="returns"):
+        cross.gap(one, one[:, :5])
+
+
+# -------------------------------------------------------------------------------------- the script
+
+
+def record(base, recipe, mark, **more):
+    return {
+        **{"base": base, "recipe": recipe, "scale": "", "mark": mark, "seconds": 1.5},
+        **{"versions": cross.versions(), **more},
+    }
+
+
+def test_the_script_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    records = [
+        record("yolo11-cls", "cbam", "E", at="n", gap=2e-6, opset=18),
+        record("yolo11-cls", "sk", "F", reason="ValueError: so it is"),
+    ]
+    lines = [json.dumps(one) for one in records]
+    (tmp_path / "kept.jsonl").write_text("\n".join([*lines, lines[0][:20]]) + "\n")
+    args = ["--bases", "yolo11-cls,yolov8-ghost", "--recipes", "cbam,sk", "--jobs", "1"]
+    args += ["--out", tmp_path / "cross.md", "--records", tmp_path / "kept.jsonl"]
+    monkeypatch.setattr(sys, "argv", ["cross.py", *map(str, args)])
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    assert cross.main() == 1
+    assert "yolo11-cls + sk: ValueError: so it is" in capsys.readouterr().err
+    kept = cross.read(tmp_path / "kept.jsonl")
+    assert len(kept) == 4
+    assert kept["yolo11-cls", "cbam", ""]["seconds"] == 1.5  # was not computed again
+    assert kept["yolov8-ghost", "cbam", ""]["mark"] == "+"
+    text = (tmp_path / "cross.md").read_text()
+    assert "4 cells: 2 build and train, of which 1 were exported too" in text
+    assert "1 are refused with a reason; 1 failed" in text
+    assert "| yolo11-cls | n | E | F |" in text
+    assert "| yolov8-ghost | n | + | a |" in text
+    assert "- `a`: recipe sk, step 1: it has no stage there" in text
+    assert "- `F`: yolo11-cls + sk: ValueError: so it is" in text
+
+
+def test_records_of_other_versions_do_not_count(tmp_path, monkeypatch):
+    old = record("yolo11-cls", "se", "F", reason="old") | {"versions": {"torch": "1.0"}}
+    (tmp_path / "kept.jsonl").write_text(json.dumps(old) + "\n")
+    done = []
+
+    def work(cells, scale, jobs):
+        done.extend(cells)
+        yield from (record(*cell, "+") for cell in cells)
+
+    monkeypatch.setattr(cross, "work", work)
+    args = ["--bases", "yolo11-cls", "--recipes", "se", "--out", str(tmp_path / "cross.md")]
+    args += ["--records", str(tmp_path / "kept.jsonl")]
+    monkeypatch.setattr(sys, "argv", ["cross.py", *args])
+    assert cross.main() == 0
+    assert done == [("yolo11-cls", "se")]
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--recipes", "cbma"], "'cbma' is unknown; did you mean cbam?"),
+        (["--bases", "yolo11,yolo111"], "'yolo111' is unknown; did you mean yolo11?"),
+    ],
+)
+def test_unknown_names_are_refused(args, says, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cross.py", *args])
+    with pytest.raises(SystemExit) as error:
+        cross.main()
+    assert error.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_the_patch_script_is_the_command(tmp_path, monkeypatch):
+    import runpy
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["patch.py", "yolov8n.yaml", "--recipe", "se"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(SCRIPTS / "patch.py"), run_name="__main__")
+    assert end.value.code == 0
+    assert "C2f_SE" in (tmp_path / "yolov8-se.yaml").read_text()
