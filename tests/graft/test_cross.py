@@ -34,7 +34,7 @@ CELLS = [
     ("yolo12", "nl"),
     ("yolo26-pose", "dcn"),
     ("yolo26-depth", "cbam"),
-    ("rtdetr-resnet50", "se"),
+    ("yolov8-rtdetr", "se"),
 ]
 EXPORTS = [("yolov8", "sk"), ("yolo11-cls", "cbam"), ("yolo26", "stn")]
 
@@ -132,6 +132,9 @@ def test_a_gap_is_the_largest_difference_wherever_a_detection_went():
     assert cross.gap(one, one + 0.5) == pytest.approx(0.5)
     with pytest.raises(RuntimeError, match="returns"):
         cross.gap(one, one[:, :5])
+    other[0, 0, 0] = math.nan
+    with pytest.raises(RuntimeError, match="not finite"):
+        cross.gap(one, other, moved=True)
 
 
 # -------------------------------------------------------------------------------------- the script
@@ -155,6 +158,7 @@ def test_the_script_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     args += ["--out", tmp_path / "cross.md", "--records", tmp_path / "kept.jsonl"]
     monkeypatch.setattr(sys, "argv", ["cross.py", *map(str, args)])
     monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.setattr(cross, "ROUNDS", 1)
     assert cross.main() == 1
     assert "yolo11-cls + sk: ValueError: so it is" in capsys.readouterr().err
     kept = cross.read(tmp_path / "kept.jsonl")
@@ -168,6 +172,11 @@ def test_the_script_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     assert "| yolov8-ghost | n | + | a |" in text
     assert "- `a`: recipe sk, step 1: it has no stage there" in text
     assert "- `F`: yolo11-cls + sk: ValueError: so it is" in text
+    costs = [line.split("|")[2:-1] for line in text.splitlines() if line.startswith("| cbam |")]
+    stock, grafted, blocks, wrap, ratio, rest = map(float, costs[0])
+    assert 0 < wrap < blocks + wrap < grafted
+    assert ratio == pytest.approx(grafted / stock, abs=0.02)
+    assert rest == pytest.approx((grafted - blocks) / stock, abs=0.02)
 
 
 def test_records_of_other_versions_do_not_count(tmp_path, monkeypatch):
@@ -180,6 +189,7 @@ def test_records_of_other_versions_do_not_count(tmp_path, monkeypatch):
         yield from (record(*cell, "+") for cell in cells)
 
     monkeypatch.setattr(cross, "work", work)
+    monkeypatch.setattr(cross, "costs", lambda names: "")
     args = ["--bases", "yolo11-cls", "--recipes", "se", "--out", str(tmp_path / "cross.md")]
     args += ["--records", str(tmp_path / "kept.jsonl")]
     monkeypatch.setattr(sys, "argv", ["cross.py", *args])
