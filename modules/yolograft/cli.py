@@ -142,7 +142,7 @@ def _check_autoload() -> str:
 def _check_wraps() -> str:
     """Return a remedy if a host function is not wrapped."""
     try:
-        import ultralytics.data.utils
+        import ultralytics.models.yolo
         import ultralytics.nn.tasks  # noqa: F401
     except Exception as error:
         return f"ultralytics does not import ({error}); run `pip install -U ultralytics`"
