@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from yolograft.coco.index import Index, open_index
+from yolograft.coco.index import Index, is_text, open_index
 from yolograft.registry import refuse
 
 #: Where the plan lies in Ultralytics' data dictionary.
@@ -67,7 +67,7 @@ def _files(value: object) -> list:
 
 
 def _is_json(value: object) -> bool:
-    return isinstance(value, str) and value.lower().endswith(".json") and "\0" not in value
+    return isinstance(value, str) and value.lower().endswith(".json") and is_text(value)
 
 
 def _refuse_twice(file: Path, text: str) -> None:
@@ -98,7 +98,7 @@ def resolve(content: dict[str, Any], file: Path, datasets: Path) -> dict[str, An
         ConfigError: If ``images`` or ``allow_missing`` cannot be read.
     """
     root = content.get("path")
-    if root is not None and not isinstance(root, str):
+    if root is not None and not (isinstance(root, str) and is_text(root)):
         refuse(f"{file}: 'path' is {root!r}", "name the folder that the other paths start from")
     root = Path(root or Path(file).parent)
     if not root.exists() and not root.is_absolute():
@@ -131,7 +131,7 @@ def _folders(content: dict, split: str, count: int, file: Path, root: Path) -> l
     if given is None:
         return [None] * count
     listed = given if isinstance(given, list) else [given] * count
-    if not all(isinstance(v, str) and v and "\0" not in v for v in listed):
+    if not all(isinstance(v, str) and is_text(v) for v in listed):
         refuse(
             f"{file}: 'images' is {content['images']!r}",
             "name one folder, or one per split: {train: folder, val: folder}",
@@ -199,10 +199,16 @@ def _fill_pose(data: dict[str, Any], index: Index) -> None:
             "keypoints",
             "leave `kpt_shape` out",
         )
-    if "flip_idx" not in data:
-        other = [_mirrored(name) for name in points]
-        if set(other) == set(points):
-            data["flip_idx"] = [points.index(name) for name in other]
+    other = [_mirrored(name) for name in points]
+    if "flip_idx" not in data and set(other) == set(points):
+        data["flip_idx"] = [points.index(name) for name in other]
+    mirror = data.get("flip_idx")
+    numbers = isinstance(mirror, list) and all(type(v) is int for v in mirror)
+    if mirror is not None and not (numbers and sorted(mirror) == list(range(len(points)))):
+        refuse(
+            f"{data[KEY]['yaml']}: 'flip_idx' is {mirror!r}",
+            f"name each keypoint, 0 to {len(points) - 1}, once; or leave `flip_idx` out",
+        )
 
 
 def _mirrored(name: str) -> str:

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from yolograft.host.configs import CFG
+from yolograft.registry import refuse
 
 
 def make(utils: ModuleType, original: Callable) -> Callable:
@@ -89,5 +90,9 @@ def _stock(original: Callable, data: dict[str, Any], *args, **kwargs) -> dict[st
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "data.yaml"
         file.write_text(yaml.safe_dump({k: v for k, v in data.items() if k != KEY}))
-        checked = original(str(file), *args, **kwargs)
+        try:
+            checked = original(str(file), *args, **kwargs)
+        except (AttributeError, KeyError, SyntaxError, TypeError, ValueError) as error:
+            own = data[KEY]["yaml"]
+            refuse(f"{own}: {str(error).replace(str(file), own)}", "correct the data YAML")
     return {**checked, KEY: data[KEY]}
