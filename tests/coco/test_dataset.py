@@ -83,6 +83,7 @@ def with_poses(data, _):
             (x + w * random.random(4), y + h * random.random(4), [0, 1, 2, 2])
         )
         row["keypoints"] = row["keypoints"].ravel().tolist()
+        row["num_keypoints"] = 3
     for category in data["categories"]:
         category["keypoints"] = ["nose", "left_eye", "right_eye", "tail"]
 

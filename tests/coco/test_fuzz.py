@@ -108,9 +108,8 @@ def test_damaged_json(base, tmp_path, build, seed):
         else:
             file.write_bytes(garble(json.dumps(base), dice))
         task = dice.choice(["detect", "segment", "pose"])
-        dataset, error = attempt(
-            lambda task=task: build(config, task=task, mosaic=0.0), ConfigError
-        )
+        make = lambda task=task: build(data_yaml, task=task, mosaic=0.0)  # noqa: E731
+        dataset, error = attempt(make, ConfigError)
         if dataset is None:
             assert str(file) in error
             assert "\n\nHint: " in error
