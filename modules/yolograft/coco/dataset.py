@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ultralytics import __version__
 from ultralytics.data.converter import merge_multi_segment
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_file_speeds
@@ -19,6 +21,9 @@ from yolograft.coco.config import KEY, check_categories
 from yolograft.coco.index import Index, open_index
 from yolograft.coco.report import Report
 from yolograft.registry import refuse
+
+#: Whether this Ultralytics tells duplicates by their polygons, which also orders what is left.
+BY_POLYGON = [*map(int, re.findall(r"\d+", __version__)[:3])] >= [8, 4, 180]
 
 #: Pixels by which a box may stand out of its image before it is clipped: writers round.
 SLACK = 0.05
@@ -322,5 +327,7 @@ def distinct(label: dict[str, Any]) -> np.ndarray:
     if len(kept) < len(rows) and label["segments"]:
         pairs = zip(label["cls"][:, 0], label["segments"], strict=True)
         texts = np.array([c.tobytes() + s.tobytes() for c, s in pairs], dtype=object)
-        _, kept = np.unique(texts, return_index=True)
+        _, apart = np.unique(texts, return_index=True)
+        # Before 8.4.180, Ultralytics went by the boxes alone and lost polygons that share one.
+        kept = apart if BY_POLYGON else np.append(kept, np.setdiff1d(apart, kept))
     return kept if len(kept) < len(rows) else np.arange(len(rows))
