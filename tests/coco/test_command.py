@@ -118,6 +118,7 @@ def test_options_of_a_validation(coco, tmp_path):
 
 
 RANK = """
+import os
 import sys
 
 import torch
@@ -176,5 +177,6 @@ def test_real_coco_trains(yolo, tmp_path):
     lines += ["val: annotations/instances_val.json"]
     (tmp_path / "data.yaml").write_text("\n".join(lines))
     place = [f"project={tmp_path}", "name=run", "plots=False", "data=data.yaml", "epochs=1"]
+    place += ["max_det=20"]  # masks in full size take their time
     yolo("segment", "train", "model=yolov8n-seg.yaml", "fraction=0.2", *SMALL, *place, cwd=tmp_path)
     check(tmp_path / "run", root / "annotations" / "instances_val.json", ["bbox", "segm"])
