@@ -200,7 +200,7 @@ def _fill_pose(data: dict[str, Any], index: Index) -> None:
             "leave `kpt_shape` out",
         )
     other = [_mirrored(name) for name in points]
-    if "flip_idx" not in data and set(other) == set(points):
+    if "flip_idx" not in data and sorted(other) == sorted(set(points)):
         data["flip_idx"] = [points.index(name) for name in other]
     mirror = data.get("flip_idx")
     numbers = isinstance(mirror, list) and all(type(v) is int for v in mirror)
