@@ -134,7 +134,8 @@ class CocoDataset(YOLODataset):
             refuse(
                 f"{self._files()}: {len(missing)} of {len(state)} images are missing: "
                 f"{'; '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}",
-                "correct `images:` in the data YAML, or go without them: `allow_missing: true`",
+                "correct `images:` in the data YAML, or go without them: `allow_missing: true` "
+                "there, or --allow-missing of the yolograft command",
             )
         for code, reason in (
             (images.MISSING, "missing images"),
