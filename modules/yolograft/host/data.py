@@ -45,7 +45,7 @@ def make_check(utils: ModuleType, original: Callable) -> Callable:
     def check_det_dataset(dataset, autodownload=True, *args, **kwargs):
         from yolograft.coco import config
 
-        file = _find_yaml(utils, str(dataset))
+        file = find_yaml(utils, str(dataset))
         content = config.read(file) if file else None
         if content is None:
             return original(dataset, autodownload, *args, **kwargs)
@@ -61,8 +61,13 @@ def make_check(utils: ModuleType, original: Callable) -> Callable:
     return check_det_dataset
 
 
-def _find_yaml(utils: ModuleType, name: str) -> Path | None:
-    """Return the data YAML that Ultralytics would read, ``None`` where that is not one file."""
+def find_yaml(utils: ModuleType, name: str) -> Path | None:
+    """Return the data YAML that Ultralytics would read, ``None`` where that is not one file.
+
+    Args:
+        utils: ``ultralytics.data.utils``.
+        name: What the user gave as ``data=``.
+    """
     if "://" in name:
         return None
     if os.path.isdir(name):
