@@ -75,6 +75,9 @@ is the stock command's, `yolo train`, which the same data YAMLs serve too.
       --coco-train train.json --train-images train --coco-val val.json --val-images val
   yolograft train --resume runs/detect/train/weights/last.pt
 
+What you leave out depends on the device: amp=True and up to eight workers on a GPU, neither on a
+CPU; cache=False on both. batch is the sum over all GPUs.
+
 Several machines, here two with eight GPUs each, the same command on both:
 
   torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \\

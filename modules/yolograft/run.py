@@ -6,12 +6,14 @@ device, several machines, refusals before anything starts, and the official COCO
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +128,7 @@ def _options(args: Namespace) -> dict[str, Any]:
         if not equals:
             refuse(f"{pair!r}: what is that?", "Ultralytics' arguments are written key=value")
         if key in given:
-            refuse(f"{pair}: --{key} says it already", "give one of them")
+            refuse(f"{pair}: given twice", f"it is {given[key]!r} already")
         try:
             _, given[key] = parse_key_value_pair(pair)
             check_dict_alignment(DEFAULT_CFG_DICT, {key: given[key]})
@@ -257,20 +259,20 @@ def _latest() -> str:
     return found
 
 
-class _errors_told:
-    """Brings what the user can mend out of the exceptions that Ultralytics wraps it in."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        cause = error
+@contextlib.contextmanager
+def _errors_told() -> Iterator[None]:
+    """Bring what the user can mend out of the exceptions that Ultralytics wraps it in."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, ConfigError):
                 raise cause from None
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, FileNotFoundError):
             refuse(str(error), "correct the path")
+        raise
 
 
 def _train_across(model: Any, given: dict[str, Any]) -> int:
