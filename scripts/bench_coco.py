@@ -56,26 +56,28 @@ def generate(root: Path, share: float) -> Path:
             cv2.imwrite(str(folder / name), np.full((h, w, 3), 96 + 9 * kind, np.uint8))
         else:
             os.link(source, folder / name)
-    file = root / "annotations" / "instances_train2017.json"
+    outlines = []
+    for corners in range(6, 37):
+        around = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+        outlines.append(0.5 + 0.5 * np.stack((np.cos(around), np.sin(around)), 1))
+    choices = random.integers(0, len(outlines), (len(owner), 2))
+    sizes = np.array([SIZES[kind] for kind in kinds])[owner]
+    lows = random.uniform(0, 0.7, sizes.shape) * sizes
+    boxes = random.uniform(0.02, 0.29, sizes.shape) * sizes
+    file = _json(root)
     with file.open("wb") as stream:
         stream.write(b'{"images": ' + orjson.dumps(pictures) + b', "annotations": [')
         for i, image in enumerate(owner.tolist()):
-            row = pictures[image]
-            size = np.array([row["width"], row["height"]])
-            low = random.uniform(0, 0.7, 2) * size
-            box = random.uniform(0.02, 0.29, 2) * size
-            parts = []
-            for _ in range(1 + (i % 5 == 0)):  # some objects are seen in two parts
-                corners = 6 + int(random.integers(0, 25))
-                around = np.linspace(0, 2 * np.pi, corners, endpoint=False)
-                shape = 0.5 + 0.5 * np.stack((np.cos(around), np.sin(around)), 1)
-                parts.append((low + shape * box).round(2).ravel().tolist())
+            parts = [
+                (lows[i] + outlines[choice] * boxes[i]).round(2).ravel().tolist()
+                for choice in choices[i, : 1 + (i % 5 == 0)]  # some are seen in two parts
+            ]
             row = {
                 "segmentation": parts,
-                "area": float(box.prod()) * 0.78,
+                "area": round(float(boxes[i].prod()) * 0.78, 2),
                 "iscrowd": 0,
                 "image_id": image,
-                "bbox": np.concatenate((low, box)).round(2).tolist(),
+                "bbox": np.concatenate((lows[i], boxes[i])).round(2).tolist(),
                 "category_id": 1 + i % CLASSES,
                 "id": i + 1,
             }
@@ -212,11 +214,12 @@ def run(share: float, page: Path | None, record: Path | None) -> None:
 
 
 def _apart(step: str, root: Path, cache: str) -> dict[str, float]:
-    print(f"{step} ...", file=sys.stderr, flush=True)
     command = [sys.executable, __file__, step, str(root)]
     env = {**os.environ, "XDG_CACHE_HOME": str(root / cache), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(done.stdout.splitlines()[-1])
+    print(step, json.dumps(found), file=sys.stderr, flush=True)
+    return found
 
 
 def _versions() -> dict[str, str]:
