@@ -170,6 +170,7 @@ def test_train_resume_val(direct, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_two_machines(direct, cache, tmp_path):
     """Two launchers on this machine, as on two: torchrun gives them their ranks."""
     with socket.socket() as probe:
@@ -184,7 +185,7 @@ def test_two_machines(direct, cache, tmp_path):
         launch += [f"--node-rank={rank}", "--master-addr=127.0.0.1", f"--master-port={port}"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         nodes.append(subprocess.Popen([*launch, *train], cwd=tmp_path, **pipes))
-    first, second = (node.communicate(timeout=540)[0] for node in nodes)
+    first, second = (node.communicate(timeout=1700)[0] for node in nodes)
     assert [node.returncode for node in nodes] == [0, 0], first[-3000:] + second[-3000:]
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["run"]
     told = json.loads((tmp_path / "runs" / "run" / "coco_metrics.json").read_text())

@@ -46,7 +46,7 @@ def find_folder(index: Index, given: str | Path | None) -> Path:
             f"{index.file}: none of its images was found, such as {index.names[0]!r}; tried "
             f"{', '.join(map(str, tried))}",
             "say where they are: `images: folder` in the data YAML, or `images: {train: folder, "
-            "val: folder}`",
+            "val: folder}`; the yolograft command has options for it",
         )
     return tried[int(np.argmax(found))]
 
