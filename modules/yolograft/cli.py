@@ -53,8 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     _add_val(commands)
     _add_coco(commands)
     args, rest = parser.parse_known_args(argv)
-    if rest and (not hasattr(args, "overrides") or any(word.startswith("-") for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    pairs = hasattr(args, "overrides")
+    if rest and (not pairs or any(word.startswith("-") for word in rest)):
+        hint = "; Ultralytics' own are written key=value, as in epochs=100" if pairs else ""
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     if rest:  # argparse takes positional arguments from one place only
         args.overrides = [*args.overrides, *rest]
     try:

@@ -20,7 +20,7 @@ def test_every_annotation_is_told(tmp_path):
     rows = [a for a in data["annotations"] if not a["iscrowd"]]
     assert found.boxes.tolist() == [a["bbox"] for a in rows]
     assert found.points.tolist() == [v for a in rows for v in a["segmentation"][0]]
-    ids = np.array(found.ids)[found.image]
+    ids = np.repeat(found.ids, np.diff(found.first))
     assert ids.tolist() == [a["image_id"] for a in rows]
 
 

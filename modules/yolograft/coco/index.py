@@ -68,11 +68,6 @@ class Index:
     total: int
     report: Report = field(default_factory=Report)
 
-    @property
-    def image(self) -> np.ndarray:
-        """``(m,)`` place of the image of each annotation."""
-        return np.repeat(np.arange(len(self.ids), dtype=np.int32), np.diff(self.first))
-
 
 _ARRAYS = ("sizes", "first", "annotations", "cls", "boxes", "points", "lengths", "parts", "poses")
 _WORDS = ("categories", "keypoints", "ids", "names", "crowds", "total")
