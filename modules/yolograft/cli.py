@@ -80,9 +80,9 @@ is the stock command's, `yolo train`, which the same data YAMLs serve too.
 What you leave out depends on the device: amp=True and up to eight workers on a GPU, neither on a
 CPU; cache=False on both. batch is the sum over all GPUs.
 
-Several machines, here two with eight GPUs each, the same command on both:
+Several machines, here two with eight GPUs each; the second says --node-rank 1, HOST is the first:
 
-  torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 \\
+  torchrun --nnodes 2 --nproc-per-node 8 --node-rank 0 --master-addr HOST --master-port 29500 \\
       --no-python yolograft train --model yolov8n-sk.yaml --data coco.yaml batch=256
 """
 _VAL = """\
