@@ -151,7 +151,6 @@ def _add_coco(commands: argparse._SubParsersAction) -> None:
     )
     check.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the sheet here")
     _add_allow(check)
-
     check.set_defaults(run=_check_coco)
 
 

@@ -93,7 +93,7 @@ def val(args: Namespace) -> int:
     return 0
 
 
-def defaults(device: str | None) -> dict[str, Any]:
+def defaults(device: str | int | None) -> dict[str, Any]:
     """Return what depends on the device, where the user says nothing.
 
     Mixed precision is for GPUs alone. A GPU waits for its images, so each process gets up to eight
@@ -106,10 +106,13 @@ def defaults(device: str | None) -> dict[str, Any]:
     """
     import torch
 
-    name = str(device or ("0" if torch.cuda.is_available() else "cpu")).lower()
+    if device is None:
+        device = "0" if torch.cuda.is_available() else "cpu"
+    name = str(device).lower()
     if name in ("cpu", "mps"):
         return {"amp": False, "cache": False, "workers": 0}
-    share = (os.cpu_count() or 1) // len(name.split(","))
+    processes = max(len(name.split(",")), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    share = (os.cpu_count() or 1) // processes
     return {"amp": True, "cache": False, "workers": max(1, min(8, share))}
 
 

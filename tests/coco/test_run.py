@@ -121,6 +121,9 @@ def test_defaults_by_device(monkeypatch):
     assert run.defaults("cpu") == cpu
     assert run.defaults("0") == {"amp": True, "cache": False, "workers": 8}
     assert run.defaults("0,1,2") == {"amp": True, "cache": False, "workers": 4}
+    assert run.defaults(0)["amp"]
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "6")  # torchrun
+    assert run.defaults("0")["workers"] == 2
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert run.defaults(None) == cpu
 

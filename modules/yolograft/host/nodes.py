@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -29,11 +30,12 @@ def launched() -> bool:
 
 
 @contextlib.contextmanager
-def group(device: str | None):
+def group(device: str | int | None) -> Iterator[str]:
     """Join the other processes, and leave them at the end.
 
     Args:
-        device: ``cpu``, or this machine's GPUs, such as ``0,1``; all of them when left out.
+        device: ``cpu``, or this machine's GPUs, such as ``0,1``; one for each process when left
+            out.
 
     Yields:
         The device as Ultralytics is to be given it.
@@ -42,9 +44,9 @@ def group(device: str | None):
         ConfigError: If there is not one GPU for each process of this machine.
     """
     here = int(os.environ["LOCAL_WORLD_SIZE"])
-    device = (device or "").replace("cuda:", "").replace(" ", "")
-    if not device:
-        device = ",".join(map(str, range(torch.cuda.device_count()))) or "cpu"
+    if device is None:
+        device = ",".join(map(str, range(min(torch.cuda.device_count(), here)))) or "cpu"
+    device = str(device).replace("cuda:", "")
     if device == "cpu":
         backend = "gloo"
     else:
