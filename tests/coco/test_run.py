@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from yolograft import cli, run
+from yolograft import ConfigError, cli, run
+from yolograft.host import nodes
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SMALL = ["imgsz=64", "batch=4", "conf=0.00001", "plots=False"]
@@ -126,6 +127,12 @@ def test_defaults_by_device(monkeypatch):
     assert run.defaults("0")["workers"] == 2
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert run.defaults(None) == cpu
+
+
+def test_each_process_needs_a_gpu(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    with pytest.raises(ConfigError, match=r"device=0,1, but torchrun has started 3"):
+        nodes.group("0,1").__enter__()
 
 
 def test_help_teaches(capsys):
