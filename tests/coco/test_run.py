@@ -101,6 +101,12 @@ def test_refusals(words, says, capsys, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_val_needs_a_model_and_data(capsys):
+    for words, says in (([], "no model to validate"), (["--model", "a.pt"], "no data to validate")):
+        assert cli.main(["val", *words]) == 2
+        assert says in capsys.readouterr().err
+
+
 def test_folders_for_several_files(direct, capsys):
     images = direct["train"][2:]
     assert cli.main(["train", *direct["train"] * 3, *direct["val"]]) == 2  # the same file again
