@@ -111,6 +111,9 @@ def _add(commands: argparse._SubParsersAction, name: str, about: str, text: str)
 def _add_train(commands: argparse._SubParsersAction) -> None:
     train = _add(commands, "train", "train on a data YAML or on COCO JSON", _TRAIN)
     train.add_argument("--model", help="a model YAML, or a checkpoint to train on from")
+    train.add_argument(
+        "--recipe", metavar="NAME[,NAME...]", help="graft blocks into the model YAML: sk,cbam"
+    )
     _add_data(train, ("train", "val"))
     train.add_argument(
         "--pretrained", metavar="FILE", help="checkpoint to take the weights from that fit"

@@ -55,7 +55,7 @@ def train(args: Namespace) -> int:
             refuse("no model to train", "name one: --model yolov8n-sk.yaml")
         if not given.get("data"):
             refuse("no data to train on", "name them: --data coco.yaml, or --coco-train a.json")
-        model = _load(given["model"])
+        model = _load(_grafted(given["model"], args.recipe) if args.recipe else given["model"])
         given = {**defaults(given.get("device")), **given}
     given.pop("model", None)
     _check_data(model, given.get("data"))
@@ -210,11 +210,27 @@ def _allowing(data: str) -> str:
 
 def _keep(content: dict[str, Any], name: str) -> str:
     """Write a data YAML into the user's cache folder; equal content is one file."""
+    text = yaml.safe_dump(content, sort_keys=False)
+    return _write(text, "data", f"{name}-{_digest(text)}.yaml")
+
+
+def _grafted(model: str, recipe: str) -> str:
+    """Return a model YAML in the user's cache folder: the model with a recipe's blocks."""
+    from yolograft.graft import engine, write
+
+    result = engine.graft(model, recipe)
+    text = write.text(result)
+    return _write(text, f"models/{_digest(text)}", Path(result.config["yaml_file"]).name)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _write(text: str, folder: str, name: str) -> str:
     from yolograft.coco.index import cache_folder
 
-    text = yaml.safe_dump(content, sort_keys=False)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    file = cache_folder().parent / "data" / f"{name}-{digest}.yaml"
+    file = cache_folder().parent / folder / name
     part = file.with_suffix(f".{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -223,8 +239,8 @@ def _keep(content: dict[str, Any], name: str) -> str:
     except OSError as error:
         refuse(
             f"{file}: {error.strerror or error}",
-            "the data YAML is written there: set XDG_CACHE_HOME to a folder of yours, or write "
-            "one yourself and give it as --data",
+            "set XDG_CACHE_HOME to a folder that can be written, or write the YAML yourself and "
+            "give it as --data or --model",
         )
     return str(file)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ultralytics.nn.tasks import DetectionModel
 
 from yolograft import ConfigError, cli, run
 from yolograft.host import nodes
@@ -183,6 +184,15 @@ def test_train_resume_val(direct, tmp_path, monkeypatch, capsys):
     with (folder / "results.csv").open() as file:
         assert [row[0] for row in csv.reader(file)] == ["epoch", "1", "2", "2"]
     assert sorted((tmp_path / "set").rglob("*")) == before
+
+
+def test_recipe(cache):
+    pytest.importorskip("yolograft.graft")
+    file = run._grafted("yolo11n.yaml", "cbam")
+    assert cache in Path(file).parents
+    model = DetectionModel(file, verbose=False)
+    assert [type(layer).__name__ for layer in model.model].count("CBAM") > 3
+    assert model.yaml["scale"] == "n"
 
 
 @pytest.mark.slow
