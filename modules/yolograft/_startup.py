@@ -6,7 +6,14 @@ executed, ``yolograft.host.attach`` is called with its name; until then Ultralyt
 
 import sys
 
-WATCHED = ("ultralytics.nn.tasks", "ultralytics.data.utils")
+WATCHED = (
+    "ultralytics.nn.tasks",
+    "ultralytics.data.utils",
+    "ultralytics.data.build",
+    "ultralytics.engine.trainer",
+    "ultralytics.models.yolo.detect.val",
+    "ultralytics.models.yolo.segment.val",
+)
 
 
 class _Watcher:

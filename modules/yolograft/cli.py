@@ -1,4 +1,4 @@
-"""The ``yolograft`` command: list blocks, graft them into configs, check the installation."""
+"""The ``yolograft`` command: blocks, grafts, training and validation, COCO data, installation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from yolograft import __version__, registry
+from yolograft import __version__, registry, run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,7 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="yolograft",
         description="Published blocks for any Ultralytics YOLO. Training, validation, prediction "
-        "and export are the stock command's: yolo train model=yolov8n-sk.yaml data=shapes.yaml",
+        "and export are the stock command's: yolo train model=yolov8n-sk.yaml data=shapes.yaml. "
+        "`yolograft train` and `val` add COCO JSON by option, several machines, and the COCO table "
+        "at the end.",
     )
     parser.add_argument("--version", action="version", version=f"yolograft {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -73,12 +75,160 @@ def main(argv: list[str] | None = None) -> int:
     patch.set_defaults(run=_patch)
     doctor.set_defaults(run=lambda args: _doctor())
     show.set_defaults(run=lambda args: _show(args.block) if args.block else _list())
-    args = parser.parse_args(argv)
+    _add_train(commands)
+    _add_val(commands)
+    _add_coco(commands)
+    args, rest = parser.parse_known_args(argv)
+    pairs = hasattr(args, "overrides")
+    if rest and (not pairs or any(word.startswith("-") for word in rest)):
+        hint = "; Ultralytics' own are written key=value, as in epochs=100" if pairs else ""
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+    if rest:  # argparse takes positional arguments from one place only
+        args.overrides = [*args.overrides, *rest]
     try:
         return args.run(args)
     except registry.ConfigError as error:
         sys.stderr.write(f"yolograft: {error}\n")
         return 2
+
+
+# ---------------------------------------------------------------------------------------- options
+
+_TRAIN = """\
+Train, validate after each epoch, and end with the COCO table of the best checkpoint. Everything
+is the stock command's, `yolo train`, which the same data YAMLs serve too.
+
+  yolograft train --model yolov8n-sk.yaml --data coco.yaml epochs=100 imgsz=640
+  yolograft train --model yolov8n.yaml --pretrained yolov8n.pt --device 0,1 batch=64 \\
+      --coco-train train.json --train-images train --coco-val val.json --val-images val
+  yolograft train --resume runs/detect/train/weights/last.pt
+
+What you leave out depends on the device: amp=True and up to eight workers on a GPU, neither on a
+CPU; cache=False on both. batch is the sum over all GPUs.
+
+Several machines, here two with eight GPUs each; the second says --node-rank 1, HOST is the first:
+
+  torchrun --nnodes 2 --nproc-per-node 8 --node-rank 0 --master-addr HOST --master-port 29500 \\
+      --no-python yolograft train --model yolov8n-sk.yaml --data coco.yaml batch=256
+"""
+_VAL = """\
+Validate a checkpoint and print the COCO table; `yolo val` is the same.
+
+  yolograft val --model best.pt --data coco.yaml
+  yolograft val --model best.pt --coco-val val.json --val-images val imgsz=640 split=val
+"""
+_CHECK = """\
+Read a COCO JSON and look at each of its images: what it holds, what training would leave out or
+change and why, and a contact sheet of pictures with their boxes.
+
+  yolograft coco check instances_train.json --images train -o sheet.jpg
+
+Exits with 0 if nothing is wrong, 1 if something was dropped, changed or is odd, 2 if the data set
+cannot be used.
+"""
+
+
+def _add(commands: argparse._SubParsersAction, name: str, about: str, text: str):
+    return commands.add_parser(
+        name, help=about, description=text, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    train = _add(commands, "train", "train on a data YAML or on COCO JSON", _TRAIN)
+    train.add_argument("--model", help="a model YAML, or a checkpoint to train on from")
+    train.add_argument(
+        "--recipe", metavar="NAME[,NAME...]", help="graft blocks into the model YAML: sk,cbam"
+    )
+    _add_data(train, ("train", "val"))
+    train.add_argument(
+        "--pretrained", metavar="FILE", help="checkpoint to take the weights from that fit"
+    )
+    _add_device(train)
+    train.add_argument("--seed", type=int, metavar="N", help="of weights and augmentation (0)")
+    train.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="LAST.PT",
+        help="go on with a run that was cut short: its last.pt, or the newest below this folder",
+    )
+    _add_overrides(train)
+    train.set_defaults(run=run.train)
+
+
+def _add_val(commands: argparse._SubParsersAction) -> None:
+    val = _add(commands, "val", "validate on a data YAML or on COCO JSON", _VAL)
+    val.add_argument("--model", help="a checkpoint, or an exported model")
+    _add_data(val, ("val",))
+    _add_device(val)
+    _add_overrides(val)
+    val.set_defaults(run=run.val)
+
+
+def _add_coco(commands: argparse._SubParsersAction) -> None:
+    coco = commands.add_parser("coco", help="look at a COCO data set")
+    check = _add(
+        coco.add_subparsers(dest="action", required=True, metavar="ACTION"),
+        "check",
+        "count what a COCO JSON holds, tell what is wrong, draw its pictures",
+        _CHECK,
+    )
+    check.add_argument("json", type=Path, help="COCO instances JSON")
+    check.add_argument(
+        "--images", type=Path, metavar="DIR", help="its pictures; left out: the usual layouts"
+    )
+    check.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the sheet here")
+    _add_allow(check)
+    check.set_defaults(run=_check_coco)
+
+
+def _add_data(parser: argparse.ArgumentParser, splits: tuple[str, ...]) -> None:
+    data = parser.add_argument_group("data", "A YAML, or COCO JSON directly; repeat for several.")
+    data.add_argument("--data", metavar="YAML", help="data YAML, with COCO JSON or label files")
+    for split in splits:
+        data.add_argument(
+            f"--coco-{split}", action="append", metavar="JSON", help=f"COCO JSON of {split}"
+        )
+        data.add_argument(
+            f"--{split}-images",
+            action="append",
+            metavar="DIR",
+            help="its pictures; left out: the usual layouts beside the JSON",
+        )
+    _add_allow(data)
+
+
+def _add_allow(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="go without images that are not there; else more than 5%% of them end it",
+    )
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", metavar="0|0,1|cpu", help="GPUs by number, or cpu (default: GPU 0 if any)"
+    )
+
+
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="any argument of Ultralytics: epochs=100 imgsz=640 batch=16; `yolo cfg` lists them",
+    )
+
+
+# -------------------------------------------------------------------------------------------- coco
+
+
+def _check_coco(args: argparse.Namespace) -> int:
+    from yolograft.coco.check import check
+
+    return check(args.json, args.images, args.output, args.allow_missing)
 
 
 # -------------------------------------------------------------------------------------------- list
@@ -211,7 +361,7 @@ def _check_autoload() -> str:
 def _check_wraps() -> str:
     """Return a remedy if a host function is not wrapped."""
     try:
-        import ultralytics.data.utils
+        import ultralytics.models.yolo
         import ultralytics.nn.tasks  # noqa: F401
     except Exception as error:
         return f"ultralytics does not import ({error}); run `pip install -U ultralytics`"

@@ -28,7 +28,7 @@ ROLES = {
 
 
 class ConfigError(ValueError):
-    """A model YAML, or a block offered to :func:`register`, that cannot be used as it stands."""
+    """A model or data YAML, COCO JSON, or a block offered, that cannot be used as it stands."""
 
 
 def refuse(fact: str, hint: str = "") -> NoReturn:

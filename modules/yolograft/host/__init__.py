@@ -1,20 +1,27 @@
 """The only room that knows Ultralytics' internals: one host function per file.
 
-==========  ==========================================  =======================================
-file        wraps                                       so that
-==========  ==========================================  =======================================
-parser.py   ``ultralytics.nn.tasks.parse_model``        YAML rows can name the blocks
-configs.py  ``ultralytics.nn.tasks.yaml_model_load``    ``model=yolov8n-sk.yaml`` is found,
-                                                        and ``yolo11n-cbam.yaml`` is grafted
-fuse.py     ``ultralytics.nn.tasks.BaseModel.fuse``     the blocks fold their BatchNorm too
-            and ``BaseModel.is_fused``
-weights.py  ``ultralytics.nn.tasks.BaseModel.load``     a grafted model takes over every tensor of
-                                                        the checkpoint that it grew from
-data.py     ``ultralytics.data.utils.check_file``       ``data=shapes.yaml`` is found
-==========  ==========================================  =======================================
+============  ============================================  ====================================
+file          wraps                                         so that
+============  ============================================  ====================================
+parser.py     ``ultralytics.nn.tasks.parse_model``          YAML rows can name the blocks
+configs.py    ``ultralytics.nn.tasks.yaml_model_load``      ``model=yolov8n-sk.yaml`` is found,
+                                                            and ``yolo11n-cbam.yaml`` is grafted
+fuse.py       ``ultralytics.nn.tasks.BaseModel.fuse``       the blocks fold their BatchNorm too
+              and ``BaseModel.is_fused``
+weights.py    ``ultralytics.nn.tasks.BaseModel.load``       a grafted model takes over the tensors
+                                                            of the checkpoint that it grew from
+data.py       ``ultralytics.data.utils.check_file``         ``data=shapes.yaml`` is found
+              and ``check_det_dataset``                     a data YAML can name COCO JSON
+build.py      ``ultralytics.data.build``'s                  its images and targets come from
+              ``build_yolo_dataset``                        the JSON
+validator.py  steps of ``DetectionValidator`` and           the official COCO numbers are told
+              ``SegmentationValidator``
+trainer.py    ``engine.trainer.BaseTrainer.save_metrics``   results.csv has a column for each
+============  ============================================  ====================================
 
-``classifier.py`` wraps nothing: it holds the one block that is a class of Ultralytics', so that the
-host knows a classification net by it.
+Two files wrap nothing. ``classifier.py`` holds the one block that is a class of Ultralytics', so
+that the host knows a classification net by it; ``nodes.py`` the trainer for several machines, which
+``yolograft train`` hands to Ultralytics.
 """
 
 from __future__ import annotations
@@ -42,8 +49,10 @@ def attach(name: str) -> None:
     Args:
         name: Full module name.
     """
-    from yolograft.host import configs, data, fuse, parser, weights
+    from yolograft.host import build, configs, data, fuse, parser, trainer, validator, weights
 
+    detect = "ultralytics.models.yolo.detect.val:DetectionValidator"
+    segment = "ultralytics.models.yolo.segment.val:SegmentationValidator"
     for target, parameters, make in (
         ("ultralytics.nn.tasks:parse_model", ("d", "ch", "verbose"), parser.make),
         ("ultralytics.nn.tasks:yaml_model_load", ("path",), configs.make),
@@ -51,6 +60,23 @@ def attach(name: str) -> None:
         ("ultralytics.nn.tasks:BaseModel.is_fused", ("self",), fuse.make_is_fused),
         ("ultralytics.nn.tasks:BaseModel.load", ("self", "weights", "verbose"), weights.make),
         ("ultralytics.data.utils:check_file", ("file",), data.make),
+        (
+            "ultralytics.data.utils:check_det_dataset",
+            ("dataset", "autodownload"),
+            data.make_check,
+        ),
+        (
+            "ultralytics.data.build:build_yolo_dataset",
+            ("cfg", "img_path", "batch", "data"),
+            build.make,
+        ),
+        (f"{detect}.init_metrics", ("self", "model"), validator.make_init),
+        (f"{detect}.update_metrics", ("self", "preds", "batch"), validator.make_update),
+        (f"{detect}.gather_stats", ("self",), validator.make_gather),
+        (f"{detect}.get_stats", ("self",), validator.make_stats),
+        (f"{detect}.print_results", ("self",), validator.make_print),
+        (f"{segment}.init_metrics", ("self", "model"), validator.make_init_masks),
+        ("ultralytics.engine.trainer:BaseTrainer.save_metrics", ("self", "metrics"), trainer.make),
     ):
         if target.startswith(name + ":") and STATUS.get(target, "") is not None:
             try:

@@ -1,0 +1,124 @@
+"""A trainer for several machines: it takes its place in the world from torchrun.
+
+Ultralytics starts its own processes on one machine and counts its devices there. Under torchrun the
+stock trainer joins with a global rank and the local number of devices, which cannot be; it also
+chooses the run's folder in every process by itself. This one asks the launcher. It wraps nothing:
+``yolograft train`` hands it to Ultralytics where torchrun has started the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.utils import DEFAULT_CFG_DICT, LOCAL_RANK, RANK
+from ultralytics.utils.torch_utils import strip_optimizer
+
+from yolograft.registry import refuse
+
+
+def launched() -> bool:
+    """Tell whether torchrun has started this process as one of several."""
+    return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextlib.contextmanager
+def group(device: str | int | None) -> Iterator[str]:
+    """Join the other processes, and leave them at the end.
+
+    Args:
+        device: ``cpu``, or this machine's GPUs, such as ``0,1``; one for each process when left
+            out.
+
+    Yields:
+        The device as Ultralytics is to be given it.
+
+    Raises:
+        ConfigError: If there is not one GPU for each process of this machine.
+    """
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    if device is None:
+        device = ",".join(map(str, range(min(torch.cuda.device_count(), here)))) or "cpu"
+    device = str(device).replace("cuda:", "")
+    if device == "cpu":
+        backend = "gloo"
+    else:
+        named = device.split(",")
+        if len(named) != here or not all(n.isdigit() for n in named):
+            refuse(
+                f"device={device}, but torchrun has started {here} processes on this machine",
+                "name as many GPUs as --nproc-per-node says, such as --device "
+                + ",".join(map(str, range(here))),
+            )
+        torch.cuda.set_device(int(named[LOCAL_RANK]))
+        backend = "nccl" if distributed.is_nccl_available() else "gloo"
+        os.environ["TORCH_NCCL_BLOCKING_WAIT"] = "1"  # a lost machine ends the others too
+    distributed.init_process_group(backend, timeout=timedelta(hours=3))
+    try:
+        yield device
+    finally:
+        distributed.destroy_process_group()
+
+
+def changed(args: SimpleNamespace) -> dict[str, Any]:
+    """Return the arguments of a run that are not Ultralytics' defaults.
+
+    Args:
+        args: Of a trainer.
+    """
+    return {k: v for k, v in vars(args).items() if DEFAULT_CFG_DICT.get(k, v) != v}
+
+
+class _OnCpu(nn.parallel.DistributedDataParallel):
+    """Without the index of a GPU, which the host always gives."""
+
+    def __init__(self, module: nn.Module, device_ids: list | None = None, **kwargs):
+        super().__init__(module, **kwargs)
+
+
+def across(trainer: type) -> type:
+    """Return a trainer that works across machines.
+
+    Args:
+        trainer: Ultralytics' trainer of a task.
+    """
+
+    class Across(trainer):
+        def __init__(self, cfg=None, overrides=None, _callbacks=None):
+            overrides = dict(overrides)
+            if not overrides.get("resume"):  # else the checkpoint knows the folder
+                folder = [str(get_save_dir(get_cfg(overrides=overrides))) if RANK == 0 else None]
+                distributed.broadcast_object_list(folder)
+                overrides["save_dir"] = folder[0]
+            super().__init__({**DEFAULT_CFG_DICT, "save_dir": ""}, overrides, _callbacks)
+            self.world_size, self.ddp = distributed.get_world_size(), False
+
+        def _setup_ddp(self):
+            if self.device.type != "cpu":
+                self.device = torch.device("cuda", torch.cuda.current_device())
+
+        def _setup_train(self, *args):
+            stock = nn.parallel.DistributedDataParallel
+            if self.device.type == "cpu":
+                nn.parallel.DistributedDataParallel = _OnCpu
+            try:
+                super()._setup_train(*args)
+            finally:
+                nn.parallel.DistributedDataParallel = stock
+
+        def final_eval(self):
+            """Make the checkpoints small; who called validates the best one, in one process."""
+            if RANK == 0:
+                last = strip_optimizer(self.last) if self.last.exists() else {}
+                if self.best.exists():
+                    results = last.get("train_results")
+                    strip_optimizer(self.best, updates={"train_results": results})
+
+    return Across

@@ -1,0 +1,330 @@
+"""Train and validate: what ``yolograft train`` and ``yolograft val`` do.
+
+Both hand everything to Ultralytics. What they add: COCO JSON without a data YAML, defaults by
+device, several machines, refusals before anything starts, and the official COCO numbers at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from yolograft.registry import ConfigError, nearest, refuse
+
+#: Arguments of Ultralytics that have an option of their own here.
+OPTIONS = ("model", "data", "device", "seed", "pretrained", "resume")
+
+#: What a validation after a training across machines does not take over from the training.
+_NOT_FOR_VAL = {*OPTIONS, "task", "mode", "project", "name", "save_dir", "exist_ok", "batch"}
+
+
+def train(args: Namespace) -> int:
+    """Train a model, then print the COCO numbers of its best checkpoint.
+
+    Args:
+        args: From the command line.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ConfigError: If an argument, the model or the data cannot be used.
+    """
+    given = _options(args)
+    resume = given.pop("resume", None)
+    if resume:
+        model = _load(_latest() if resume is True else resume)
+        if (model.ckpt or {}).get("epoch", -1) < 0 or model.ckpt.get("optimizer") is None:
+            refuse(
+                f"--resume {model.ckpt_path}: there is nothing to go on with: its training is done",
+                "give last.pt of a run that was cut short, or train on from it with --model",
+            )
+        given["resume"] = model.ckpt_path
+    else:
+        if not given.get("model"):
+            refuse("no model to train", "name one: --model yolov8n-sk.yaml")
+        if not given.get("data"):
+            refuse("no data to train on", "name them: --data coco.yaml, or --coco-train a.json")
+        model = _load(_grafted(given["model"], args.recipe) if args.recipe else given["model"])
+        given = {**defaults(given.get("device")), **given}
+    given.pop("model", None)
+    _check_data(model, given.get("data"))
+    from yolograft.host import nodes
+
+    with _errors_told():
+        if nodes.launched():
+            return _train_across(model, given)
+        model.train(**given)
+    _tell(model.trainer.save_dir)
+    return 0
+
+
+def val(args: Namespace) -> int:
+    """Validate a model and print the COCO numbers.
+
+    Args:
+        args: From the command line.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ConfigError: If an argument, the model or the data cannot be used.
+    """
+    given = _options(args)
+    for key, example in (("model", "runs/detect/train/weights/best.pt"), ("data", "coco.yaml")):
+        if not given.get(key):
+            refuse(f"no {key} to validate", f"name it: --{key} {example}")
+    model = _load(given.pop("model"))
+    _check_data(model, given["data"])
+    with _errors_told():
+        found = model.val(**given)
+    _tell(found.save_dir)
+    return 0
+
+
+def defaults(device: str | int | None) -> dict[str, Any]:
+    """Return what depends on the device, where the user says nothing.
+
+    Mixed precision is for GPUs alone. A GPU waits for its images, so each process gets up to eight
+    workers of its share of the cores; beside a network on the CPU they would only take its cores.
+    Images are not kept in memory: Ultralytics then cannot promise equal runs, and on several GPUs
+    each process would hold them all.
+
+    Args:
+        device: ``cpu``, ``0``, ``0,1``; Ultralytics' choice when left out.
+    """
+    import torch
+
+    if device is None:
+        device = "0" if torch.cuda.is_available() else "cpu"
+    name = str(device).lower()
+    if name in ("cpu", "mps"):
+        return {"amp": False, "cache": False, "workers": 0}
+    processes = max(len(name.split(",")), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    share = (os.cpu_count() or 1) // processes
+    return {"amp": True, "cache": False, "workers": max(1, min(8, share))}
+
+
+# -------------------------------------------------------------------------------------- arguments
+
+
+def _options(args: Namespace) -> dict[str, Any]:
+    """Return Ultralytics' arguments, checked as far as they can be without a model."""
+    from ultralytics.cfg import check_dict_alignment, get_cfg, parse_key_value_pair
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    given = {key: getattr(args, key, None) for key in OPTIONS}
+    given = {key: value for key, value in given.items() if value is not None}
+    for pair in args.overrides:
+        key, equals, _ = pair.partition("=")
+        if not equals:
+            refuse(f"{pair!r}: what is that?", "Ultralytics' arguments are written key=value")
+        if key in given:
+            refuse(f"{pair}: given twice", f"it is {given[key]!r} already")
+        try:
+            _, given[key] = parse_key_value_pair(pair)
+            check_dict_alignment(DEFAULT_CFG_DICT, {key: given[key]})
+        except AssertionError:
+            refuse(f"{pair}: no value", f"write it without spaces, as in {key}=...")
+        except SyntaxError:
+            hint = nearest(key, list(DEFAULT_CFG_DICT))
+            refuse(f"{pair}: Ultralytics has no argument {key!r}", hint or "`yolo cfg` lists them")
+    if isinstance(given.get("pretrained"), str):
+        given["pretrained"] = {"true": True, "false": False}.get(
+            given["pretrained"].lower(), given["pretrained"]
+        )
+    try:
+        get_cfg(overrides={k: v for k, v in given.items() if k != "model"})
+    except (TypeError, ValueError) as error:
+        refuse(str(error), "`yolo cfg` lists the arguments and their defaults")
+    data = _data(args, given.get("data"))
+    return {**given, **({"data": data} if data else {})}
+
+
+def _data(args: Namespace, data: str | None) -> str | None:
+    """Return the data YAML; one that says what the options say where they say more."""
+    direct = {
+        "train": (getattr(args, "coco_train", None), getattr(args, "train_images", None)),
+        "val": (args.coco_val, args.val_images),
+    }
+    if not any(files or folders for files, folders in direct.values()):
+        return _allowing(data) if args.allow_missing and data else data
+    if data:
+        refuse(f"--data {data}: --coco-train and --coco-val name data too", "give one of them")
+    content: dict[str, Any] = {"images": {}}
+    for split, (files, folders) in direct.items():
+        if not files:
+            if split == "val" or args.command == "train":
+                refuse(f"--coco-{split} is missing", f"name the COCO JSON: --coco-{split} a.json")
+            continue
+        content[split] = [_there(file, f"--coco-{split}", Path.is_file) for file in files]
+        folders = [_there(f, f"--{split}-images", Path.is_dir) for f in folders or ()]
+        if len(folders) not in (0, 1, len(files)):
+            refuse(
+                f"--{split}-images names {len(folders)} folders for {len(files)} JSON files",
+                "name one folder for all of them, or one each",
+            )
+        if folders:
+            content["images"][split] = folders if len(folders) > 1 else folders[0]
+    if "train" not in content:  # Ultralytics wants both
+        content["train"] = content["val"]
+    content["allow_missing"] = args.allow_missing
+    return _keep(content, Path(content["train"][0]).stem)
+
+
+def _there(name: str, option: str, test: Any) -> str:
+    if not test(Path(name)):
+        kind = "file" if test is Path.is_file else "folder"
+        refuse(f"{option} {name}: no such {kind}", f"the working directory is {Path.cwd()}")
+    return str(Path(name).resolve())
+
+
+def _allowing(data: str) -> str:
+    """Return a data YAML that says the same, and that missing images are left out."""
+    from ultralytics.data import utils
+
+    from yolograft.coco import config
+    from yolograft.host.data import find_yaml
+
+    file = find_yaml(utils, data)
+    content = config.read(file) if file else None
+    if content is None:
+        refuse(
+            f"--allow-missing: {data} does not name COCO JSON",
+            "leave it out; Ultralytics skips missing images of its own lists",
+        )
+    root = config.resolve(content, file, utils.DATASETS_DIR)["path"]
+    return _keep({**content, "path": root, "allow_missing": True}, file.stem)
+
+
+def _keep(content: dict[str, Any], name: str) -> str:
+    """Write a data YAML into the user's cache folder; equal content is one file."""
+    text = yaml.safe_dump(content, sort_keys=False)
+    return _write(text, "data", f"{name}-{_digest(text)}.yaml")
+
+
+def _grafted(model: str, recipe: str) -> str:
+    """Return a model YAML in the user's cache folder: the model with a recipe's blocks."""
+    from yolograft.graft import engine, write
+
+    result = engine.graft(model, recipe)
+    text = write.text(result)
+    return _write(text, f"models/{_digest(text)}", Path(result.config["yaml_file"]).name)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _write(text: str, folder: str, name: str) -> str:
+    from yolograft.coco.index import cache_folder
+
+    file = cache_folder().parent / folder / name
+    part = file.with_suffix(f".{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text)
+        os.replace(part, file)
+    except OSError as error:
+        refuse(
+            f"{file}: {error.strerror or error}",
+            "set XDG_CACHE_HOME to a folder that can be written, or write the YAML yourself and "
+            "give it as --data or --model",
+        )
+    return str(file)
+
+
+# -------------------------------------------------------------------------------------------- run
+
+
+def _load(name: str) -> Any:
+    from ultralytics import YOLO
+
+    try:
+        return YOLO(str(name))
+    except FileNotFoundError as error:
+        refuse(f"{name}: {error}", "name a model YAML or a checkpoint")
+
+
+def _check_data(model: Any, data: str | None) -> None:
+    """Refuse data that Ultralytics would refuse later, with the run's folder already made."""
+    if not data or model.task not in ("detect", "segment", "pose"):
+        return
+    from ultralytics.data import utils
+
+    try:
+        utils.check_det_dataset(data)
+    except (FileNotFoundError, RuntimeError, SyntaxError) as error:
+        refuse(f"{data}: {error}", "correct the data YAML or its path")
+
+
+def _latest() -> str:
+    from ultralytics.utils.files import get_latest_run
+
+    found = get_latest_run()
+    if not found:
+        refuse("--resume: no last.pt below the working directory", "name it: --resume run/last.pt")
+    return found
+
+
+@contextlib.contextmanager
+def _errors_told() -> Iterator[None]:
+    """Bring what the user can mend out of the exceptions that Ultralytics wraps it in."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ConfigError):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(error, FileNotFoundError):
+            refuse(str(error), "correct the path")
+        raise
+
+
+def _train_across(model: Any, given: dict[str, Any]) -> int:
+    """Train as one of torchrun's processes; the first then validates alone."""
+    from yolograft.host import nodes
+
+    if not given.get("resume") and float(given.get("batch", 16)) < 1:
+        refuse(f"batch={given['batch']}: it is found out on one GPU only", "give a number")
+    with nodes.group(given.get("device")) as device:
+        trainer = nodes.across(model._smart_load("trainer"))
+        model.train(trainer=trainer, **{**given, "device": device})
+    if int(os.environ["RANK"]):
+        return 0
+    run, options = model.trainer.save_dir, nodes.changed(model.trainer.args)
+    best = next(f for f in (model.trainer.best, model.trainer.last) if f.exists())
+    options = {k: v for k, v in options.items() if k not in _NOT_FOR_VAL}
+    options |= {"project": run.parent, "name": run.name, "exist_ok": True}
+    options["batch"] = max(2 * model.trainer.batch_size // model.trainer.world_size, 1)
+    alone = {k: v for k, v in os.environ.items() if k not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    command = [sys.executable, "-c", "import sys; from yolograft.cli import main; sys.exit(main())"]
+    command += ["val", "--model", best, "--data", model.trainer.args.data]
+    command += ["--device", device.split(",")[0], *(f"{k}={v}" for k, v in options.items())]
+    return subprocess.run([str(word) for word in command], env=alone, check=False).returncode
+
+
+def _tell(run: Path) -> None:
+    """Print the official numbers of a run, if its data is COCO JSON."""
+    from yolograft.coco import metrics
+
+    file = Path(run) / "coco_metrics.json"
+    if not file.is_file():
+        return
+    content = json.loads(file.read_text())
+    numbers = {k: v for k, v in content.items() if k in ("bbox", "segm", "keypoints")}
+    print(f"\n{file}: {content['images']} images of {', '.join(content['annotations'])}")
+    print(metrics.table(numbers))
