@@ -1,0 +1,102 @@
+"""Check a data set before anything is trained, and tell its content from another's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from yolograft.registry import ConfigError, refuse
+
+_ENDS = 32 * 1024
+
+
+def check(name: str) -> tuple[str, dict[str, Any]]:
+    """Return the absolute path of a data YAML, and what the host makes of it.
+
+    Args:
+        name: Name or path of a data YAML, as ``data=`` takes it. What downloads itself, does.
+
+    Raises:
+        ConfigError: If there is none, or a split is missing.
+    """
+    from ultralytics.data.utils import check_det_dataset, check_file
+
+    try:
+        file = Path(check_file(name)).resolve()
+        data = check_det_dataset(str(file))
+    except ConfigError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        hint = "a data YAML has `train`, `val` and `names`; the folders have to exist"
+        msg = f"{name}: the data set cannot be used: {text}\n\nHint: {hint}"
+        raise ConfigError(msg) from error
+    for split in ("train", "val"):
+        if not data.get(split):
+            refuse(f"{name}: the key {split!r} is missing", "a comparison trains and validates")
+        if not any(images(data, split)):
+            refuse(f"{name}: {split}: there are no images in {data[split]}", "check the paths")
+    return str(file), data
+
+
+def images(data: dict[str, Any], split: str) -> list[str]:
+    """Return the image files of a split, sorted; of COCO JSON, the JSON files.
+
+    Args:
+        data: From :func:`check`.
+        split: ``train`` or ``val``.
+    """
+    from ultralytics.data.utils import IMG_FORMATS
+
+    files: list[str] = []
+    entries = data[split] if isinstance(data[split], list) else [data[split]]
+    for entry in map(Path, entries):
+        if entry.is_dir():
+            found = (p for p in entry.rglob("*") if p.suffix[1:].lower() in IMG_FORMATS)
+            files += map(str, found)
+        elif entry.suffix == ".json":
+            files.append(str(entry))
+        elif entry.is_file():
+            base = str(entry.parent) + os.sep
+            lines = entry.read_text(encoding="utf-8").split()
+            files += [base + x[2:] if x.startswith("./") else x for x in lines]
+    return sorted(files)
+
+
+def fingerprint(data: dict[str, Any]) -> str:
+    """Return a digest of what is trained and validated on.
+
+    Label files and JSON are read whole, of an image its size and both ends: an image that changed
+    has another size or another end, unless someone took pains that it does not.
+
+    Args:
+        data: From :func:`check`.
+    """
+    from ultralytics.data.utils import img2label_paths
+
+    digest = hashlib.sha256()
+    digest.update(repr((data.get("names"), data.get("kpt_shape"), data.get("channels"))).encode())
+    for split in ("train", "val"):
+        files = images(data, split)
+        root = os.path.commonpath(files) if len(files) > 1 else ""
+        for file, label in zip(files, img2label_paths(files), strict=True):
+            name = os.path.relpath(file, root) if root else os.path.basename(file)
+            digest.update(f"{split} {name}".encode())
+            digest.update(_ends(file, whole=file.endswith(".json")))
+            digest.update(_ends(label, whole=True))
+    return digest.hexdigest()
+
+
+def _ends(file: str, whole: bool) -> bytes:
+    try:
+        with open(file, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if whole or size <= 2 * _ENDS:
+                return size.to_bytes(8, "big") + hashlib.sha256(stream.read()).digest()
+            first = stream.read(_ENDS)
+            stream.seek(-_ENDS, os.SEEK_END)
+            return size.to_bytes(8, "big") + hashlib.sha256(first + stream.read()).digest()
+    except OSError:  # a background image has no label file
+        return b"none"

@@ -1,0 +1,148 @@
+"""AP of a trained model by COCO's rules, and what it finds on a few images.
+
+faster-coco-eval computes the numbers for any data: against the JSON where the data is COCO JSON,
+else against the boxes of the label files. Of rotated boxes, Ultralytics' own are taken.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+#: Names of the numbers, in COCO's order.
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+#: Images whose detections a record holds, and the least score of one.
+EXAMPLES, SCORE = 6, 0.25
+
+
+def noting(validator: type) -> type:
+    """Return a validator's class that keeps the boxes it finds, once training is over.
+
+    Args:
+        validator: The host's, for detect, segment, pose or obb.
+    """
+
+    class Noting(validator):
+        def init_metrics(self, model):
+            super().init_metrics(model)
+            self.noted: dict[str, dict[str, Any]] = {}
+
+        def update_metrics(self, preds, batch):
+            if not self.training and self.args.task != "obb":
+                for i, pred in enumerate(preds):
+                    place = self._prepare_batch(i, batch)
+                    self.noted[str(batch["im_file"][i])] = _boxes(pred, place)
+            super().update_metrics(preds, batch)
+
+    Noting.__name__ = validator.__name__
+    return Noting
+
+
+def _boxes(pred: dict[str, Any], place: dict[str, Any]) -> dict[str, list]:
+    """Return corners in pixels of the original image, scores and classes."""
+    from ultralytics.utils import ops
+
+    boxes = ops.scale_boxes(
+        place["imgsz"], pred["bboxes"].clone(), place["ori_shape"], ratio_pad=place["ratio_pad"]
+    )
+    return {
+        "boxes": boxes.float().cpu().tolist(),
+        "scores": pred["conf"].float().cpu().tolist(),
+        "classes": pred["cls"].int().cpu().tolist(),
+    }
+
+
+def measure(validator: Any) -> dict[str, Any]:
+    """Return the numbers of a final validation.
+
+    Args:
+        validator: Made by :func:`noting`, after it has run on the best checkpoint.
+
+    Returns:
+        ``metrics`` with :data:`NAMES` (``None`` where no object is of that size) and the host's own
+        ``mAP50-95``, ``per_class`` AP by name, ``examples`` and ``source`` of the numbers.
+    """
+    box = validator.metrics.box
+    names = {int(k): str(v) for k, v in validator.names.items()}
+    per_class = {names[int(c)]: float(box.maps[int(c)]) for c in box.ap_class_index}
+    host = {"AP": float(box.map), "AP50": float(box.map50), "AP75": float(box.map75)}
+    file = Path(validator.save_dir, "coco_metrics.json")
+    if file.is_file():
+        numbers, source = json.loads(file.read_text())["bbox"], "COCO JSON"
+    elif validator.args.task == "obb":
+        numbers, source = host, "Ultralytics, rotated boxes"
+    else:
+        numbers, source = _from_labels(validator), "label files, by COCO's rules"
+    metrics = {name: _known(numbers.get(name)) for name in NAMES}
+    return {
+        "metrics": {**metrics, "ultralytics_AP": host["AP"]},
+        "per_class": per_class,
+        "examples": _examples(validator),
+        "source": source,
+    }
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) or value < 0 else float(value)
+
+
+def _from_labels(validator: Any) -> dict[str, float]:
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    images, annotations, found = [], [], []
+    classes = sorted(map(int, validator.names))
+    for i, label in enumerate(validator.dataloader.dataset.labels, 1):
+        height, width = (int(v) for v in label["shape"])
+        images.append({"id": i, "height": height, "width": width})
+        for kind, (x, y, w, h) in zip(label["cls"].ravel(), label["bboxes"], strict=True):
+            corner = [(x - w / 2) * width, (y - h / 2) * height]
+            box = [float(v) for v in (*corner, w * width, h * height)]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": i,
+                    "category_id": int(kind) + 1,
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": 0,
+                }
+            )
+        one = validator.noted.get(str(label["im_file"]), {"boxes": [], "scores": [], "classes": []})
+        for (x0, y0, x1, y1), score, kind in zip(*one.values(), strict=True):
+            box = [x0, y0, x1 - x0, y1 - y0]
+            found.append({"image_id": i, "category_id": kind + 1, "bbox": box, "score": score})
+    if not annotations:
+        return {}
+    if not found:
+        return dict.fromkeys(NAMES, 0.0)
+    categories = [{"id": c + 1, "name": str(validator.names[c])} for c in classes]
+    truth = COCO({"images": images, "annotations": annotations, "categories": categories})
+    quiet = {"print_function": lambda *_: None}
+    run = COCOeval_faster(truth, truth.loadRes(found), iouType="bbox", **quiet)
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    return {name: float(v) for name, v in zip(NAMES, run.all_stats, strict=False)}
+
+
+def _examples(validator: Any) -> list[dict[str, Any]]:
+    """Return what was found on a few images, the same ones for every model."""
+    files = sorted(validator.noted)
+    places = sorted(
+        {*np.linspace(0, len(files) - 1, EXAMPLES).round().astype(int)} if files else ()
+    )
+    examples = []
+    for file in (files[i] for i in places):
+        one = validator.noted[file]
+        rows = [
+            [*(round(v, 1) for v in box), round(score, 3), kind]
+            for box, score, kind in zip(*one.values(), strict=True)
+            if score >= SCORE
+        ]
+        examples.append({"file": file, "found": rows[:50]})
+    return examples

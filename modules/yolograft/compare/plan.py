@@ -1,0 +1,579 @@
+"""What is compared: the base, its variants and a scale-up control; what cannot be is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from copy import deepcopy
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from yolograft import __version__, registry
+from yolograft.compare import data as datasets
+from yolograft.graft import engine, recipes, report
+from yolograft.registry import ConfigError, refuse
+
+#: Format of the records; a record of another one is set aside.
+FORMAT = 1
+
+#: What every run gets unless the user says otherwise.
+DEFAULTS = {"deterministic": True, "plots": False, "patience": 0, "imgsz": 640, "batch": 16}
+
+#: What a comparison decides by itself, and where to say it instead.
+_OWN = {
+    "model": "give --base, --recipes or a plan file",
+    "data": "give --data",
+    "seed": "give --seeds, how many",
+    "epochs": "give --epochs",
+    "project": "give --project",
+    "name": "runs are named after variant and seed",
+    "exist_ok": "a comparison goes on by itself",
+    "resume": "start the same command again: it goes on where it was",
+    "pretrained": "give the checkpoint as --base",
+    "time": "variants that stop by the clock are not trained alike; give --epochs",
+    "mode": "a comparison trains and validates",
+    "task": "the base's head tells the task",
+    "cfg": "give the settings themselves",
+    "save": "the best checkpoint is what is evaluated",
+    "val": "the best epoch is found by validating each",
+    "split": "a comparison validates on `val`",
+    "save_dir": "give --project",
+}
+_TASKS = ("detect", "segment", "pose", "obb")
+#: Share of GFLOPs within which the next scale is near enough to be the control.
+_NEAR = 0.05
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model of a comparison.
+
+    Attributes:
+        name: Its name in records and tables.
+        kind: ``base``, ``recipe``, ``model``, ``checkpoint`` or ``control``.
+        source: What the user gave, or how the control came about.
+        config: The model's rows.
+        weights: Checkpoint that it starts from.
+        origins: For each row, the base's row whose initial weights it shares, ``None`` for a new
+            one; no list where the rows do not come from the base.
+        params: Parameters, with the classes of the data.
+        gflops: By :func:`yolograft.count`, at the size of the comparison.
+    """
+
+    name: str
+    kind: str
+    source: str
+    config: dict[str, Any]
+    weights: str | None = None
+    origins: list[int | None] | None = None
+    params: int = 0
+    gflops: float = 0.0
+
+
+@dataclass
+class Plan:
+    """A comparison.
+
+    Attributes:
+        variants: The base first, the control last.
+        data: Absolute path of the data YAML.
+        seeds: One run of each variant for each.
+        epochs: Of every run.
+        project: Folder of records, runs and report.
+        settings: Training arguments that all runs share.
+        devices: What a run gets as ``device``, one each.
+        images: Number of training and validation images.
+        digest: Of the data's content.
+        command: What the user called.
+    """
+
+    variants: list[Variant]
+    data: str
+    seeds: list[int]
+    epochs: int
+    project: Path
+    settings: dict[str, Any]
+    devices: list[str]
+    images: dict[str, int]
+    digest: str
+    command: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def base(self) -> Variant:
+        """Return what all others are compared with."""
+        return self.variants[0]
+
+    @property
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return all runs, seed by seed, so that a comparison cut short has whole pairs."""
+        return [self.job(variant, seed) for seed in self.seeds for variant in self.variants]
+
+    def job(self, variant: Variant, seed: int) -> dict[str, Any]:
+        """Return one run: all that its process needs to know, and the key of its inputs.
+
+        Args:
+            variant: Which.
+            seed: Which.
+        """
+        shares = variant.kind in ("recipe", "model")
+        inputs = {
+            "config": rows_of(variant.config),
+            "start": {
+                "weights": _digest_file(variant.weights),
+                "base": rows_of(self.base.config) if shares else None,
+                "base_weights": _digest_file(self.base.weights) if shares else None,
+                "origins": variant.origins,
+            },
+            "data": self.digest,
+            "seed": seed,
+            "epochs": self.epochs,
+            "settings": self.settings,
+            "processor": self.devices[0].rstrip("0123456789,:") or "cuda",
+            "versions": versions(),
+        }
+        return {
+            "id": f"{variant.name}-seed{seed}",
+            "variant": variant.name,
+            "seed": seed,
+            "key": key_of(inputs),
+            "inputs": inputs,
+            "kind": variant.kind,
+            "model": str(self.project / "configs" / f"{variant.name}.yaml"),
+            "config": variant.config,
+            "weights": variant.weights,
+            "base": {"config": self.base.config, "weights": self.base.weights} if shares else None,
+            "origins": variant.origins,
+            "data": self.data,
+            "epochs": self.epochs,
+            "settings": self.settings,
+        }
+
+    def disk(self) -> int:
+        """Return the bytes that the comparison takes at most, about."""
+        kept = sum(2 * one.params + 3e6 for one in self.variants) * len(self.seeds)
+        running = max(one.params for one in self.variants) * 40 * len(self.devices)
+        return int(kept + running)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a run's numbers depend on."""
+    names = ("ultralytics", "torch", "torchvision", "numpy", "opencv-python")
+    found = {"yolograft": __version__, "format": str(FORMAT)}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except ModuleNotFoundError:  # opencv has several distributions
+            found[name] = ""
+    return found
+
+
+def key_of(inputs: dict[str, Any]) -> str:
+    """Return a digest of a run's inputs; equal keys mean equal runs.
+
+    Args:
+        inputs: Plain values.
+    """
+    text = json.dumps(inputs, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def rows_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a config makes the model, without where it came from.
+
+    Args:
+        config: What a model YAML holds.
+    """
+    return {k: v for k, v in config.items() if k not in ("yaml_file", "graft", "scales", "names")}
+
+
+_digests: dict[str, str] = {}
+
+
+def _digest_file(path: str | None) -> str | None:
+    if path is None:
+        return None
+    if path not in _digests:
+        _digests[path] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return _digests[path]
+
+
+# ----------------------------------------------------------------------------------------- making
+
+
+def make(
+    base: str,
+    variants: list[Any],
+    data: str,
+    seeds: int,
+    epochs: int,
+    project: str | Path,
+    overrides: dict[str, Any] | None = None,
+    command: str = "",
+) -> Plan:
+    """Return the plan of a comparison.
+
+    Args:
+        base: A model YAML by name or path, or a checkpoint.
+        variants: Each a recipe (``sk``, ``sk+cbam``), a model YAML, a checkpoint, or
+            ``{name: ..., model: ...}`` or ``{name: ..., recipe: ...}``.
+        data: A data YAML by name or path.
+        seeds: How many.
+        epochs: Of every run.
+        project: Folder of the comparison.
+        overrides: Training arguments for all runs.
+        command: What the user called, for the report.
+
+    Raises:
+        ConfigError: If something of it cannot be compared.
+    """
+    if not variants:
+        refuse("there is nothing to compare the base with", "give --recipes sk,cbam")
+    for name, value in (("seeds", seeds), ("epochs", epochs)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            refuse(f"{name}={value!r} is no count", "give 1 or more; 3 seeds are the least")
+    settings, devices = _settings(overrides or {})
+    project = Path(project).absolute()
+    _check_folder(project)
+    start = _load("base", base)
+    models = [_variant(one, start) for one in variants]
+    _check_names([start, *models])
+    _check_tasks([start, *models])
+    file, content = datasets.check(data)
+    content = {k: content.get(k) for k in ("train", "val", "names", "nc", "channels", "kpt_shape")}
+    imgsz = -(-int(settings["imgsz"]) // 32) * 32
+    start = _counted(start, content, imgsz)
+    models = [_counted(one, content, imgsz) for one in models]
+    control, note = scale_up(start, models, content, imgsz)
+    _check_names([start, *models, control])
+    plan = Plan(
+        [start, *models, control],
+        file,
+        list(range(seeds)),
+        epochs,
+        project,
+        settings,
+        devices,
+        {split: len(datasets.images(content, split)) for split in ("train", "val")},
+        datasets.fingerprint(content),
+        command,
+        [note],
+    )
+    if start.weights:
+        plan.notes.append(f"{control.name} starts from scratch, the others from {start.source}.")
+    _check_disk(plan)
+    return plan
+
+
+def read(file: str | Path) -> dict[str, Any]:
+    """Return what a plan file holds.
+
+    Args:
+        file: A YAML with ``base``, ``variants`` and ``data``, and if wanted ``seeds``, ``epochs``,
+            ``project`` and ``settings``.
+
+    Raises:
+        ConfigError: If it is none.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        msg = f"{file}: the plan cannot be read ({' '.join(str(error).split())})"
+        raise ConfigError(msg) from error
+    known = ("base", "variants", "data", "seeds", "epochs", "project", "settings")
+    if not isinstance(content, dict):
+        refuse(f"{file}: the file holds no mapping", f"a plan has the keys {', '.join(known)}")
+    for key in content:
+        if key not in known:
+            hint = registry.nearest(str(key), known) or f"use {', '.join(known)}"
+            refuse(f"{file}: the key {key!r} is unknown", hint)
+    if not isinstance(content.get("variants", []), list):
+        refuse(f"{file}: `variants` is no list", "write one variant a line, `- sk`")
+    if not isinstance(content.get("settings", {}), dict):
+        refuse(f"{file}: `settings` is no mapping", "write {imgsz: 640}")
+    return content
+
+
+def parse_overrides(words: list[str]) -> dict[str, Any]:
+    """Return ``key=value`` words as a mapping, values read as YAML reads them.
+
+    Args:
+        words: From the command line.
+    """
+    import yaml
+
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key or not value:
+            refuse(f"{word!r} is no setting", "write key=value, as in imgsz=640")
+        found[key] = yaml.safe_load(value)
+    return found
+
+
+def _settings(overrides: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return checked training arguments, and the devices."""
+    from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
+
+    for key, value in overrides.items():
+        if key in _OWN:
+            refuse(f"{key}={value}: this is not for all runs to share", _OWN[key])
+        if key not in DEFAULT_CFG_DICT:
+            hint = registry.nearest(key, DEFAULT_CFG_DICT) or "`yolo cfg` lists the settings"
+            refuse(f"{key}={value}: there is no such setting", hint)
+    settings = {**DEFAULTS, **overrides}
+    devices = _devices(settings.pop("device", None))
+    batch = settings["batch"]
+    if not isinstance(batch, int) or batch < 1:
+        refuse(f"batch={batch}: every variant needs the same batch", "give a number, as in 16")
+    if not isinstance(settings["imgsz"], int) or settings["imgsz"] < 32:
+        refuse(f"imgsz={settings['imgsz']} is no image size", "give pixels, 32 or more")
+    try:
+        get_cfg(overrides={**settings, "mode": "train"})
+    except (TypeError, ValueError, SyntaxError) as error:
+        msg = f"a setting is refused: {' '.join(str(error).split())}"
+        raise ConfigError(msg) from error
+    return dict(sorted(settings.items())), devices
+
+
+def _devices(value: Any) -> list[str]:
+    """Return the devices that are there; each run gets one."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if value is None or value == "":
+        return [str(i) for i in range(count)] or ["cpu"]
+    listed = value if isinstance(value, list | tuple) else str(value).split(",")
+    names = [str(one).strip().removeprefix("cuda:") for one in listed]
+    for name in names:
+        if name == "cpu" or (name == "mps" and torch.backends.mps.is_available()):
+            continue
+        if not name.isdigit() or int(name) >= count:
+            there = ", ".join([*map(str, range(count)), "cpu"])
+            refuse(f"device={value}: there is no device {name}", f"there are {there}")
+    if len({*names}) < len(names) or ("cpu" in names and len(names) > 1):
+        refuse(f"device={value}: devices are named once, cpu alone", "write device=0,1")
+    return names
+
+
+def _check_folder(project: Path) -> None:
+    above = next(p for p in (project, *project.parents) if p.exists())
+    if not above.is_dir():
+        refuse(f"{project}: {above} is a file", "choose another --project")
+    taken = project.is_dir() and any(project.iterdir())
+    if taken and not (project / "plan.json").is_file():
+        refuse(f"{project}: the folder holds something else", "choose another --project")
+
+
+def _check_disk(plan: Plan) -> None:
+    above = next(p for p in (plan.project, *plan.project.parents) if p.exists())
+    free = shutil.disk_usage(above).free
+    if free < plan.disk():
+        refuse(
+            f"{plan.project}: {free / 1e9:.1f} GB are free, and the comparison takes up to "
+            f"{plan.disk() / 1e9:.1f} GB",
+            "choose another --project, or fewer seeds",
+        )
+
+
+def _check_names(variants: list[Variant]) -> None:
+    seen: dict[str, str] = {}
+    for one in variants:
+        if not re.fullmatch(r"\w[\w.+-]*", one.name):
+            refuse(f"{one.name!r} is no name for a variant", "use letters, digits, . + - _")
+        if (name := one.name.lower()) in seen:  # names of files, and not all systems tell a from A
+            refuse(
+                f"two variants are called {one.name}: {seen[name]} and {one.source}",
+                "give one a name of its own in a plan file: {name: mine, model: my.yaml}",
+            )
+        seen[name] = one.source
+
+
+def _check_tasks(variants: list[Variant]) -> None:
+    tasks = {one.name: task_of(one.config) for one in variants}
+    first = tasks[variants[0].name]
+    for name, task in tasks.items():
+        if task not in _TASKS:
+            refuse(
+                f"{name}: a comparison measures AP, and the task {task} has none",
+                f"compare models for {', '.join(_TASKS)}",
+            )
+        if task != first:
+            refuse(f"{name} is for {task}, the base for {first}", "compare models of one task")
+
+
+def task_of(config: dict[str, Any]) -> str:
+    """Return the task of a config, by its head.
+
+    Args:
+        config: What a model YAML holds.
+    """
+    from ultralytics.nn.tasks import guess_model_task
+
+    label = config["head"][-1][2]
+    if label in ("WorldDetect", "YOLOEDetect", "YOLOESegment", "YOLOESegment26", "RTDETRDecoder"):
+        return label
+    return guess_model_task(config)
+
+
+def _load(kind: str, model: str, name: str = "") -> Variant:
+    """Return a model that is no recipe: a YAML, or a checkpoint."""
+    if not isinstance(model, str):
+        refuse(f"{model!r} is no model", "give a model YAML or a checkpoint by name or path")
+    if not model.endswith(".pt"):
+        config = engine.load_base(model)
+        return Variant(name or Path(model).stem, kind, model, config)
+    file = Path(model)
+    if not file.is_file():
+        refuse(f"{model}: there is no such checkpoint", "give the path of a file")
+    try:
+        config = deepcopy(load_checkpoint(str(file)).yaml)
+    except Exception as error:
+        msg = f"{model}: this is no checkpoint of Ultralytics ({' '.join(str(error).split())})"
+        raise ConfigError(msg) from error
+    kind = kind if kind == "base" else "checkpoint"
+    return Variant(name or file.stem, kind, model, config, str(file.resolve()))
+
+
+def load_checkpoint(path: str):
+    """Return the model of a checkpoint.
+
+    Args:
+        path: Of the file.
+    """
+    from ultralytics.nn import tasks
+
+    return tasks.load_checkpoint(path)[0]
+
+
+def _variant(given: Any, base: Variant) -> Variant:
+    """Return what one entry of ``variants`` means."""
+    name = ""
+    if isinstance(given, dict):
+        extra = sorted({*given} - {"name", "model", "recipe"})
+        if extra or len({*given} & {"model", "recipe"}) != 1:
+            refuse(
+                f"variant {given}: it is not one model or one recipe", "{name: mine, recipe: sk}"
+            )
+        name = str(given.get("name") or "")
+        model, recipe = given.get("model"), given.get("recipe")
+    else:
+        text = str(given)
+        is_model = text.endswith((".yaml", ".yml", ".pt")) and not recipes.find(text)
+        model, recipe = (text, None) if is_model else (None, text)
+    if model is not None:
+        return _load("model", model, name)
+    recipe = str(recipe)
+    words = recipe.replace("+", ",")
+    try:
+        result = engine.graft(deepcopy(base.config), words)
+    except ConfigError as error:
+        if recipes.find(recipe.split("+")[0]) or "." in recipe:
+            raise
+        known = recipes.names()
+        hint = registry.nearest(recipe, known) or f"there are {', '.join(known)}"
+        msg = f"unknown recipe {recipe!r}\n\nHint: {hint}; a model ends in .yaml or .pt"
+        raise ConfigError(msg) from error
+    origins = [o.row if o.relation in ("kept", "in") else None for o in result.origins]
+    name = name or "+".join(Path(one).stem for one in words.split(","))
+    return Variant(name, "recipe", recipe, result.config, None, origins)
+
+
+def _counted(one: Variant, data: dict[str, Any], imgsz: int) -> Variant:
+    """Return a variant for the classes of the data, with what it costs."""
+    config = {**one.config, "nc": data["nc"]}
+    if data.get("channels", 3) not in (None, 3):
+        config["channels"] = data["channels"]
+    if data.get("kpt_shape"):
+        config["kpt_shape"] = data["kpt_shape"]
+    if config.get("scales"):
+        config["scale"] = config.get("scale") or next(iter(config["scales"]))
+    figures = report._figures(config, set(), imgsz)
+    return Variant(
+        one.name,
+        one.kind,
+        one.source,
+        config,
+        one.weights,
+        one.origins,
+        figures.params,
+        figures.gflops,
+    )
+
+
+# ---------------------------------------------------------------------------------------- control
+
+
+def scale_up(
+    base: Variant, variants: list[Variant], data: dict[str, Any], imgsz: int
+) -> tuple[Variant, str]:
+    """Return the base made larger, as near in GFLOPs as it gets to the dearest variant.
+
+    The next scale where it lies within a twentieth, else the base with wider layers.
+
+    Args:
+        base: With its figures.
+        variants: With theirs.
+        data: From :func:`yolograft.compare.data.check`.
+        imgsz: Where GFLOPs are counted.
+
+    Returns:
+        The control, and a sentence about it.
+    """
+    dearest = max(variants, key=lambda one: one.gflops)
+    target = max(dearest.gflops, base.gflops)
+    following = _next_scale(base, data, imgsz)
+    if following and abs(following.gflops / target - 1) <= _NEAR:
+        control = following
+    else:
+        control = _widened(base, target, data, imgsz)
+        if following and abs(following.gflops - target) < abs(control.gflops - target):
+            control = following
+    return control, (
+        f"The control {control.name} ({control.source}) has {control.gflops:.2f} GFLOPs; the "
+        f"dearest variant, {dearest.name}, has {dearest.gflops:.2f}, the base {base.gflops:.2f}."
+    )
+
+
+def _next_scale(base: Variant, data: dict[str, Any], imgsz: int) -> Variant | None:
+    scales = list(base.config.get("scales") or ())
+    at = scales.index(base.config["scale"]) + 1 if base.config.get("scale") in scales else 0
+    if not 0 < at < len(scales):
+        return None
+    name = re.sub(r"(\d+)[nslmxbetc](?=$|[-.])", rf"\g<1>{scales[at]}", base.name, count=1)
+    name = name if name != base.name else f"{base.name}-{scales[at]}"
+    config = {**deepcopy(base.config), "scale": scales[at]}
+    return _counted(Variant(name, "control", f"scale {scales[at]}", config), data, imgsz)
+
+
+def _widened(base: Variant, target: float, data: dict[str, Any], imgsz: int) -> Variant:
+    """Return the base with its widths multiplied, by bisection; channels go in steps of 8."""
+
+    def wide(factor: float) -> Variant:
+        config = deepcopy(base.config)
+        scales, scale = config.get("scales"), config.get("scale")
+        if scales:
+            depth, width, most = scales[scale]
+            config["scales"] = {scale: [depth, round(width * factor, 4), most]}
+        else:
+            config["width_multiple"] = round(config.get("width_multiple", 1.0) * factor, 4)
+        name = f"{base.name}-wide"
+        return _counted(Variant(name, "control", f"width x {factor:.3f}", config), data, imgsz)
+
+    low, high, found = 1.0, 1.25, []
+    while (one := wide(high)).gflops < target and high < 8:
+        low, high = high, high * 1.5
+        found.append(one)
+    found.append(one)
+    for _ in range(6):
+        middle = (low + high) / 2
+        found.append(one := wide(middle))
+        low, high = (middle, high) if one.gflops < target else (low, middle)
+    larger = [one for one in found if one.gflops > base.gflops] or found[-1:]
+    return min(larger, key=lambda one: (abs(one.gflops - target), one.params))

@@ -1,0 +1,98 @@
+"""Latency and throughput of the fused models, measured in turns.
+
+Each model gets a short block of calls in every round, warm first: what slows the machine for a
+while slows all of them. Time is of the forward pass alone, without reading images and NMS.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+#: Batches that are timed.
+BATCHES = (1, 32)
+
+#: Rounds, and calls of each model in one, after as many that are thrown away.
+ROUNDS, CALLS = 10, 3
+
+#: Seconds for one batch size, about; there are fewer rounds, 3 at least, where they take longer.
+BUDGET = 60.0
+
+
+def measure(job: dict[str, Any]) -> dict[str, Any]:
+    """Return latencies of all models of a comparison.
+
+    Args:
+        job: ``models`` by name, each a config; ``imgsz``, ``device``, ``key``.
+    """
+    from ultralytics.utils.torch_utils import select_device
+
+    from yolograft.compare.worker import environment
+
+    device = select_device(job["device"], verbose=False)
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    models = {name: _fused(config, device, dtype) for name, config in job["models"].items()}
+    found: dict[str, dict[str, Any]] = {name: {} for name in models}
+    size = -(-job["imgsz"] // 32) * 32
+    for batch in BATCHES:
+        for name, seconds in _times(models, batch, size, device, dtype).items():
+            ordered = sorted(seconds)
+            quarter = len(ordered) // 4
+            median = statistics.median(ordered)
+            found[name][str(batch)] = {
+                "milliseconds": 1e3 * median,
+                "low": 1e3 * ordered[quarter],
+                "high": 1e3 * ordered[-1 - quarter],
+                "images_per_second": batch / median,
+                "calls": len(ordered),
+            }
+    return {
+        "id": "speed",
+        "key": job["key"],
+        "kind": "speed",
+        "status": "finished",
+        "models": found,
+        "precision": str(dtype).removeprefix("torch."),
+        "imgsz": size,
+        "environment": environment(device),
+    }
+
+
+def _fused(config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+    from yolograft.graft.report import _model
+
+    model = _model(dict(config)).eval().fuse(verbose=False)
+    return model.to(device, dtype).requires_grad_(False)
+
+
+def _times(
+    models: dict[str, torch.nn.Module],
+    batch: int,
+    size: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> dict[str, list[float]]:
+    channels = next(iter(models.values())).yaml.get("channels", 3)
+    image = torch.rand(batch, channels, size, size, device=device, dtype=dtype)
+    wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    calls = CALLS if device.type == "cpu" else 10 * CALLS
+    begin = time.perf_counter()
+    with torch.inference_mode():
+        for n in range(ROUNDS):
+            for name, model in models.items():
+                for warm in (True, False):
+                    for _ in range(calls):
+                        wait()
+                        start = time.perf_counter()
+                        model(image)
+                        wait()
+                        if not warm:
+                            seconds[name].append(time.perf_counter() - start)
+            if n >= 2 and time.perf_counter() - begin > BUDGET:
+                break
+    return seconds

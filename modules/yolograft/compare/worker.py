@@ -1,0 +1,177 @@
+"""One run in its own process: ``python -m yolograft.compare.worker JOB.json RECORD.json``.
+
+The process ends when the comparison that started it does: it reads its standard input, which the
+system closes then.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+
+def main(argv: list[str]) -> int:
+    """Do one job, write its record.
+
+    Args:
+        argv: File of the job, file of the record.
+    """
+    if not sys.stdin.isatty():
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    job = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+    if job["kind"] == "speed":
+        from yolograft.compare import speed
+
+        record = speed.measure(job)
+    else:
+        record = train(job)
+    write(Path(argv[1]), record)
+    return 0
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def write(file: Path, content: dict[str, Any]) -> None:
+    """Write JSON that is there as a whole or not at all.
+
+    Args:
+        file: Where.
+        content: Plain values; NaN is refused.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    with part.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1, allow_nan=False)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(part, file)
+
+
+def train(job: dict[str, Any]) -> dict[str, Any]:
+    """Train and evaluate one model; return its record.
+
+    Args:
+        job: From :meth:`yolograft.compare.plan.Plan.job`, with ``folder`` and ``device``.
+    """
+    from yolograft.compare import evaluate
+    from yolograft.compare import train as training
+    from yolograft.compare.plan import task_of
+
+    folder = Path(job["folder"])
+    task = task_of(job["config"])
+    trainer_class = training.trainer_of(task)
+    trainer_class.job = job
+    overrides = {
+        **job["settings"],
+        "task": task,
+        "mode": "train",
+        "model": job["model"],
+        "data": job["data"],
+        "epochs": job["epochs"],
+        "seed": job["seed"],
+        "device": job["device"],
+        "project": str(folder.parent),
+        "name": folder.name,
+        "exist_ok": True,
+        "pretrained": False,
+    }
+    trainer = trainer_class(overrides=overrides)
+    training.callbacks(trainer)
+    trainer.train()
+    found = evaluate.measure(trainer.validator)
+    curve = _curve(trainer.csv)
+    best = max(curve, key=lambda row: row["AP"] or 0.0)["epoch"]
+    for name in ("state.pt", "weights/last.pt"):
+        (folder / name).unlink(missing_ok=True)
+    return {
+        **{k: job[k] for k in ("id", "variant", "seed", "key", "inputs", "kind")},
+        "status": "finished",
+        **found,
+        "curve": curve,
+        "best_epoch": best,
+        "seconds": round(trainer.spent, 3),
+        "peak_memory": {
+            "bytes": int(trainer.peak),
+            "of": "tensors on the GPU" if trainer.device.type == "cuda" else "the process",
+        },
+        "transferred": {"tensors": trainer.carried[0], "of": trainer.carried[1]},
+        "checkpoint": str(Path("runs", folder.name, "weights", "best.pt")),
+        "environment": environment(trainer.device),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _curve(file: Path) -> list[dict[str, Any]]:
+    """Return epoch, AP by the host's own metric and summed losses, epoch by epoch."""
+    rows = []
+    with file.open(encoding="utf-8", newline="") as stream:
+        for raw in csv.DictReader(stream, skipinitialspace=True):
+            row = {k.strip(): float(v) for k, v in raw.items() if k and v}
+            losses = {
+                part: sum(v for k, v in row.items() if k.startswith(f"{part}/"))
+                for part in ("train", "val")
+            }
+            rows.append(
+                {
+                    "epoch": int(row["epoch"]),
+                    "AP": _finite(row.get("metrics/mAP50-95(B)")),
+                    "train_loss": _finite(losses["train"]),
+                    "val_loss": _finite(losses["val"]),
+                }
+            )
+    return rows
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and abs(value) < float("inf") else None
+
+
+def environment(device: Any) -> dict[str, Any]:
+    """Return what a run ran on.
+
+    Args:
+        device: ``torch.device``.
+    """
+    import torch
+
+    from yolograft.compare.plan import versions
+
+    return {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "host": platform.node(),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        **versions(),
+    }
+
+
+def device_name(device: Any) -> str:
+    """Return the name of a GPU or of the processor.
+
+    Args:
+        device: ``torch.device``.
+    """
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
+    return name or platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
