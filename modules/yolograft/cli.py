@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from yolograft import __version__, registry, run
+from yolograft.compare import command
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     _add_train(commands)
     _add_val(commands)
     _add_coco(commands)
+    command.add(commands)
     args, rest = parser.parse_known_args(argv)
     pairs = hasattr(args, "overrides")
     if rest and (not pairs or any(word.startswith("-") for word in rest)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ def noting(validator: type) -> type:
             if not self.training and self.args.task != "obb":
                 for i, pred in enumerate(preds):
                     place = self._prepare_batch(i, batch)
-                    self.noted[str(batch["im_file"][i])] = _boxes(pred, place)
+                    note = _boxes(pred, place)
+                    note["truth"] = _boxes({**place, "conf": place["cls"]}, place)
+                    self.noted[str(batch["im_file"][i])] = note
             super().update_metrics(preds, batch)
 
     Noting.__name__ = validator.__name__
@@ -84,6 +87,7 @@ def measure(validator: Any) -> dict[str, Any]:
         "per_class": per_class,
         "examples": _examples(validator),
         "source": source,
+        "names": [names[i] for i in sorted(names)],
     }
 
 
@@ -113,7 +117,7 @@ def _from_labels(validator: Any) -> dict[str, float]:
                 }
             )
         one = validator.noted.get(str(label["im_file"]), {"boxes": [], "scores": [], "classes": []})
-        for (x0, y0, x1, y1), score, kind in zip(*one.values(), strict=True):
+        for (x0, y0, x1, y1), score, kind in _rows(one):
             box = [x0, y0, x1 - x0, y1 - y0]
             found.append({"image_id": i, "category_id": kind + 1, "bbox": box, "score": score})
     if not annotations:
@@ -141,8 +145,13 @@ def _examples(validator: Any) -> list[dict[str, Any]]:
         one = validator.noted[file]
         rows = [
             [*(round(v, 1) for v in box), round(score, 3), kind]
-            for box, score, kind in zip(*one.values(), strict=True)
+            for box, score, kind in _rows(one)
             if score >= SCORE
         ]
-        examples.append({"file": file, "found": rows[:50]})
+        truth = [[*(round(v, 1) for v in box), kind] for box, _, kind in _rows(one["truth"])]
+        examples.append({"file": file, "found": rows[:50], "truth": truth[:50]})
     return examples
+
+
+def _rows(one: dict[str, Any]) -> Iterator[tuple[list[float], float, int]]:
+    return zip(one["boxes"], one["scores"], one["classes"], strict=True)

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from yolograft.compare.plan import task_of, versions
+
 
 def main(argv: list[str]) -> int:
     """Do one job, write its record.
@@ -26,6 +28,10 @@ def main(argv: list[str]) -> int:
     if not sys.stdin.isatty():
         threading.Thread(target=_end_with_parent, daemon=True).start()
     job = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+    wanted, here = job["inputs"]["versions"], versions()
+    if wanted != here:
+        other = ", ".join(f"{k} {here[k]}, not {wanted[k]}" for k in here if here[k] != wanted[k])
+        sys.exit(f"the comparison was planned with other versions: here {other}")
     if job["kind"] == "speed":
         from yolograft.compare import speed
 
@@ -65,7 +71,6 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     """
     from yolograft.compare import evaluate
     from yolograft.compare import train as training
-    from yolograft.compare.plan import task_of
 
     folder = Path(job["folder"])
     task = task_of(job["config"])
@@ -143,8 +148,6 @@ def environment(device: Any) -> dict[str, Any]:
         device: ``torch.device``.
     """
     import torch
-
-    from yolograft.compare.plan import versions
 
     return {
         "device": device_name(device),

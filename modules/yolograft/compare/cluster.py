@@ -1,0 +1,114 @@
+"""The runs of a comparison on a Ray cluster.
+
+Every node needs the same packages and the data at the same path. A run takes one GPU, or on a
+processor a whole node, shared by ``--jobs-per-device``. The records come back to the node that the
+comparison was started on; checkpoints stay where they were trained, below the same project path.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from yolograft.compare.worker import write
+from yolograft.registry import ConfigError, refuse
+
+
+class Cluster:
+    """Tasks of a Ray cluster, an engine as :mod:`yolograft.compare.run` takes it.
+
+    Args:
+        address: Of the cluster: ``auto``, ``HOST:PORT``, ``ray://HOST:10001``.
+        device: ``cpu``, or anything else for GPUs.
+        each: Runs at a time on each GPU or node.
+
+    Raises:
+        ConfigError: If Ray is missing, there is no cluster, or it has no such device.
+    """
+
+    def __init__(self, address: str, device: str, each: int = 1):
+        try:
+            import ray
+        except ImportError:
+            refuse(
+                "--ray needs Ray, which is not installed", 'pip install "yolograft[ray]" brings it'
+            )
+        self.ray = ray
+        try:
+            if not ray.is_initialized():
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            msg = (
+                f"--ray {address}: no cluster answers ({' '.join(str(error).split())[:200]})\n\n"
+                "Hint: start one with `ray start --head`, and give its address"
+            )
+            raise ConfigError(msg) from error
+        kind = "CPU" if device == "cpu" else "GPU"
+        nodes = [n["Resources"].get(kind, 0) for n in ray.nodes() if n["Alive"]]
+        nodes = [int(n) for n in nodes if n >= 1]
+        if not nodes:
+            refuse(f"--ray {address}: no node of the cluster has a {kind}", "give device=cpu")
+        if kind == "CPU":
+            self.need = {"num_cpus": min(nodes) / each if each > 1 else min(nodes)}
+            count = len(nodes) * each
+        else:
+            self.need = {"num_cpus": 0, "num_gpus": 1 / each}
+            count = sum(nodes) * each
+        self.slots = ["cpu" if kind == "CPU" else "0"] * count
+
+    def start(self, job: dict[str, Any], record: Path, slot: int) -> Task:
+        """Start a task for a job."""
+        work = self.ray.remote(**self.need, max_retries=0)(_work)
+        job = {**job, "device": self.slots[slot]}
+        return Task(self.ray, work.remote(job, list(sys.path)), record)
+
+
+class Task:
+    """A job on some node.
+
+    Args:
+        ray: The module.
+        reference: Of the task.
+        record: Where its record is to be written on this node.
+    """
+
+    def __init__(self, ray: Any, reference: Any, record: Path):
+        self.ray, self.reference, self.record = ray, reference, record
+
+    def poll(self) -> str | None:
+        """Return ``None`` while it runs, then why it failed, ``""`` if it did not."""
+        done, _ = self.ray.wait([self.reference], timeout=0)
+        if not done:
+            return None
+        try:
+            record, error = self.ray.get(done[0])
+        except self.ray.exceptions.RayError as lost:
+            return " ".join(str(lost).split())[:300]
+        if record:
+            write(self.record, record)
+        return error
+
+    def stop(self) -> None:
+        """End the task."""
+        self.ray.cancel(self.reference, force=True)
+
+
+def _work(job: dict[str, Any], paths: list[str]) -> tuple[dict[str, Any] | None, str]:
+    """Do a job on a node, in a process of its own; return its record, or why there is none."""
+    import json
+    import os
+
+    sys.path += [path for path in paths if path not in sys.path]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    from yolograft.compare.run import Process
+
+    file = Path(job["folder"], "record.json")
+    process = Process(job, file)
+    try:
+        while (error := process.poll()) is None:
+            time.sleep(0.2)
+    finally:
+        process.stop()
+    return (json.loads(file.read_text(encoding="utf-8")) if not error else None), error

@@ -1,0 +1,118 @@
+"""Time and disk that a comparison takes, from a few steps of each model."""
+
+from __future__ import annotations
+
+import time
+from copy import deepcopy
+from typing import Any
+
+from yolograft.compare.plan import Plan, Variant
+
+#: Images in a step of the probe on a processor, where time grows with them; a GPU gets the batch.
+_IMAGES = 2
+
+
+def seconds(plan: Plan) -> dict[str, float]:
+    """Return the seconds of one run of each variant, about; reading images is not in them.
+
+    Args:
+        plan: What is compared.
+    """
+    return {one.name: _one(plan, one) for one in plan.variants}
+
+
+def _one(plan: Plan, variant: Variant) -> float:
+    import torch
+    from ultralytics.cfg import get_cfg
+    from ultralytics.utils.torch_utils import select_device
+
+    from yolograft.graft.report import _model
+
+    name = plan.devices[0]
+    device = select_device(name, verbose=False)
+    batch = plan.settings["batch"] if device.type == "cuda" else _IMAGES
+    size = -(-plan.settings["imgsz"] // 32) * 32
+    model = _model(deepcopy(variant.config)).to(device)
+    model.args = get_cfg(overrides={**plan.settings, "epochs": plan.epochs})
+    image = torch.rand(batch, model.yaml.get("channels", 3), size, size, device=device)
+
+    def work(train: bool) -> None:
+        model.train(train)
+        with torch.set_grad_enabled(train):
+            found = model(image)
+        if train:
+            sum(_floats(found)).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    spent = {}
+    for train in (True, False):
+        work(train)
+        start = time.perf_counter()
+        work(train)
+        spent[train] = (time.perf_counter() - start) / batch
+    fraction = plan.settings.get("fraction", 1.0)
+    share = fraction if isinstance(fraction, float) and fraction <= 1 else 1.0
+    epoch = plan.images["train"] * share * spent[True] + plan.images["val"] * spent[False]
+    return plan.epochs * epoch
+
+
+def _floats(found: Any) -> list:
+    """Return the sum of each floating point tensor of a nested output."""
+    if isinstance(found, dict):
+        found = list(found.values())
+    if isinstance(found, list | tuple):
+        return [one for part in found for one in _floats(part)]
+    return (
+        [found.float().sum()] if hasattr(found, "is_floating_point") and found.requires_grad else []
+    )
+
+
+def text(plan: Plan, spent: dict[str, float]) -> str:
+    """Return the plan as ``--dry-run`` prints it.
+
+    Args:
+        plan: What is compared.
+        spent: From :func:`seconds`.
+    """
+    rows = [("variant", "what", "parameters", "GFLOPs", "time of a run")]
+    for one in plan.variants:
+        cost = (f"{one.params:,}", f"{one.gflops:.2f}", duration(spent[one.name]))
+        rows.append((one.name, f"{one.kind}: {one.source}", *cost))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = [
+        "  ".join(
+            cell.rjust(w) if n > 1 else cell.ljust(w)
+            for n, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    runs = len(plan.variants) * len(plan.seeds)
+    total = sum(spent.values()) * len(plan.seeds) / len(plan.devices)
+    return "\n".join(
+        [
+            *table,
+            "",
+            *plan.notes,
+            f"{runs} runs of {plan.epochs} epochs on {plan.images['train']} training and "
+            f"{plan.images['val']} validation images, seeds {', '.join(map(str, plan.seeds))}.",
+            f"About {duration(total)} on {', '.join(plan.devices)} one run at a time each, and up "
+            f"to {plan.disk() / 1e9:.1f} GB in {plan.project}.",
+            "The time is of the models alone: reading and augmenting images comes on top where it "
+            "is slower.",
+        ]
+    )
+
+
+def duration(value: float) -> str:
+    """Return seconds in words of one unit or two.
+
+    Args:
+        value: Seconds.
+    """
+    value = round(value)
+    if value < 60:
+        return f"{value} s"
+    if value < 3600:
+        return f"{value // 60} min {value % 60:02} s"
+    return f"{value // 3600} h {value % 3600 // 60:02} min"

@@ -1,0 +1,13 @@
+#!/usr/bin/env python3
+"""The same as `yolograft compare`; `--help` tells all.
+
+Example: python scripts/compare.py --base yolov8n.yaml --recipes sk,ca,spd \
+    --data cfg/data/shapes.yaml --seeds 2 --epochs 3 imgsz=160
+"""
+
+import sys
+
+from yolograft.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["compare", *sys.argv[1:]]))

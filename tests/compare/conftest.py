@@ -1,0 +1,129 @@
+"""A data set of a few images, and a comparison's records without the trainings."""
+
+import json
+import random
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from yolograft import shapes
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A data YAML of 8 training and 4 validation images."""
+    folder = tmp_path_factory.mktemp("tiny")
+    for split, count in (("train", 8), ("val", 4)):
+        for part in ("images", "labels"):
+            (folder / part / split).mkdir(parents=True)
+        for i in range(count):
+            image, kinds, boxes = shapes._scene(np.random.default_rng([split == "val", i]), i)
+            size = np.tile(image.shape[1::-1], 2)
+            centred = [np.array((*(b[:2] + b[2:]) / 2, *(b[2:] - b[:2]))) / size for b in boxes]
+            rows = [f"{k} {' '.join(map(str, b))}" for k, b in zip(kinds, centred, strict=True)]
+            cv2.imwrite(str(folder / "images" / split / f"{i}.png"), image)
+            (folder / "labels" / split / f"{i}.txt").write_text("\n".join(rows))
+    file = folder / "tiny.yaml"
+    names = dict(enumerate(shapes.NAMES))
+    content = {"path": str(folder), "train": "images/train", "val": "images/val", "names": names}
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+VARIANTS = (
+    ("yolov8n", "base", "yolov8n.yaml", 0.0, 3011823, 8.1),
+    ("sk", "recipe", "sk", 0.021, 3541999, 9.3),
+    ("ca", "recipe", "ca", 0.001, 3035263, 8.2),
+    ("spd & co", "model", "<b>spd</b>.yaml", 0.012, 4741119, 11.9),
+    ("yolov8n-wide", "control", "width x 1.19", 0.011, 4445759, 12.0),
+)
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder as a finished comparison of five variants and three seeds leaves it."""
+    rng = random.Random(3)
+    (tmp_path / "records").mkdir()
+    picture = np.full((240, 320, 3), 90, np.uint8)
+    cv2.circle(picture, (160, 120), 60, (40, 160, 220), -1)
+    cv2.imwrite(str(tmp_path / "example.png"), picture)
+    keys = {}
+    environment = {"device": "A processor", "torch": "2.15.0", "python": "3.11"}
+    for seed in range(3):
+        level = 0.4 + rng.gauss(0, 0.02)
+        for name, kind, _, shift, *_ in VARIANTS:
+            ap = level + shift + rng.gauss(0, 0.003)
+            sizes = {"APs": ap - 0.2, "APm": ap, "APl": None if seed == 2 else ap + 0.2}
+            key = keys[f"{name}-seed{seed}"] = f"{name}{seed}"
+            curve = [
+                {
+                    "epoch": e,
+                    "AP": ap * (1 - 0.8**e) / (1 - 0.8**30),
+                    "train_loss": 3 + 5 * 0.9**e,
+                    "val_loss": 3.5,
+                }
+                for e in range(1, 31)
+            ]
+            found = [[100 - 9 * seed, 60, 222, 182, 0.91, 0], [5, 5, 60, 50, 0.4, 1]]
+            example = {
+                "file": str(tmp_path / "example.png"),
+                "found": found,
+                "truth": [[100, 60, 220, 180, 0]],
+            }
+            record = {
+                "id": f"{name}-seed{seed}",
+                "variant": name,
+                "seed": seed,
+                "key": key,
+                "inputs": {},
+                "kind": kind,
+                "status": "finished",
+                "metrics": {"AP": ap, "AP50": ap + 0.2, "AP75": ap, **sizes, "ultralytics_AP": ap},
+                "per_class": {"circle": ap + 0.1, "star": ap - 0.1},
+                "names": ["circle", "star"],
+                "examples": [example] * 2,
+                "source": "label files, by COCO's rules",
+                "curve": curve,
+                "best_epoch": 30,
+                "seconds": 754.2,
+                "peak_memory": {"bytes": 3_210_000_000, "of": "the process"},
+                "transferred": {"tensors": 349 if kind == "recipe" else 0, "of": 391},
+                "environment": environment,
+            }
+            (tmp_path / "records" / f"{name}-seed{seed}.json").write_text(json.dumps(record))
+    speed = {
+        "models": {
+            name: {
+                b: {
+                    "milliseconds": (9 + i) * int(b),
+                    "low": (8.8 + i) * int(b),
+                    "high": (9.4 + i) * int(b),
+                    "images_per_second": 1000 / (9 + i),
+                    "calls": 30,
+                }
+                for b in ("1", "32")
+            }
+            for i, (name, *_) in enumerate(VARIANTS)
+        },
+        "precision": "float32",
+        "environment": environment,
+    }
+    (tmp_path / "records" / "speed.json").write_text(json.dumps(speed))
+    fields = ("name", "kind", "source", "shift", "params", "gflops")
+    plan = {
+        "variants": [dict(zip(fields, one, strict=True)) for one in VARIANTS],
+        "keys": keys,
+        "data": "/data/shapes.yaml",
+        "digest": "0123456789abcdef0123",
+        "images": {"train": 240, "val": 60},
+        "seeds": [0, 1, 2],
+        "epochs": 30,
+        "settings": {"imgsz": 160, "batch": 16},
+        "command": "yolograft compare --base yolov8n.yaml --recipes sk,ca",
+        "notes": ["The control yolov8n-wide has 12.00 GFLOPs."],
+        "versions": {"yolograft": "0.1.0", "torch": "2.15.0"},
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    return tmp_path

@@ -1,0 +1,230 @@
+"""What is compared, and what is refused."""
+
+import json
+import os
+import shutil
+from collections import namedtuple
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from yolograft import cli
+from yolograft.compare import data, plan, run, train
+from yolograft.graft.report import _model
+from yolograft.registry import ConfigError
+
+SETTINGS = {"imgsz": 64, "device": "cpu", "batch": 4}
+
+
+@pytest.fixture(scope="module")
+def small(tiny, tmp_path_factory):
+    """A plan of one recipe."""
+    folder = tmp_path_factory.mktemp("plan") / "project"
+    return plan.make("yolov8n.yaml", ["sk"], str(tiny), 2, 1, folder, SETTINGS)
+
+
+def test_base_and_control_are_always_in(small):
+    base, sk, control = small.variants
+    assert [one.kind for one in small.variants] == ["base", "recipe", "control"]
+    assert [base.name, sk.name, control.name] == ["yolov8n", "sk", "yolov8n-wide"]
+    assert control.gflops == pytest.approx(sk.gflops, rel=0.05)
+    assert control.params > base.params
+    assert "yolov8n-wide" in small.notes[0]
+
+
+def test_next_scale_is_the_control_where_it_is_near(small):
+    """A variant as dear as yolov8s calls for yolov8s, not for a copy of its widths."""
+    content = {"nc": 5, "channels": 3}
+    dear = plan._counted(
+        plan.Variant("dear", "model", "", {**small.base.config, "scale": "s"}), content, 64
+    )
+    control, _ = plan.scale_up(small.base, [dear], content, 64)
+    assert (control.name, control.config["scale"]) == ("yolov8s", "s")
+    assert control.gflops == dear.gflops
+
+
+def test_key_is_that_of_the_inputs(small, tiny):
+    jobs = {job["id"]: job["key"] for job in small.jobs}
+    assert len({*jobs.values()}) == 6
+    again = plan.make("yolov8n.yaml", ["sk"], str(tiny), 2, 1, small.project, SETTINGS)
+    assert {job["id"]: job["key"] for job in again.jobs} == jobs
+    more = plan.make("yolov8n.yaml", ["sk"], str(tiny), 2, 2, small.project, SETTINGS)
+    assert not {job["key"] for job in more.jobs} & {*jobs.values()}
+    other = deepcopy(small)
+    other.settings["lr0"] = 0.5
+    assert other.jobs[0]["key"] != jobs["yolov8n-seed0"]
+
+
+def test_fingerprint_sees_labels_and_images(tiny, tmp_path):
+    shutil.copytree(tiny.parent, tmp_path / "copy")
+    file = tmp_path / "copy" / "tiny.yaml"
+    content = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({**content, "path": str(tmp_path / "copy")}))
+
+    def digest():
+        return data.fingerprint(data.check(str(file))[1])
+
+    first = digest()
+    assert first == data.fingerprint(data.check(str(tiny))[1])  # wherever it lies
+    label = tmp_path / "copy" / "labels" / "val" / "2.txt"
+    text = label.read_text()
+    label.write_text(text.replace("0", "1", 1))
+    changed = digest()
+    label.write_text(text)
+    picture = tmp_path / "copy" / "images" / "train" / "0.png"
+    picture.write_bytes(picture.read_bytes()[:-1] + b"x")
+    assert len({first, changed, digest()}) == 3
+
+
+def test_variants_share_the_start_of_the_base(small):
+    sk = small.variants[1]
+    torch.manual_seed(5)
+    base, model = _model(deepcopy(small.base.config)), _model(deepcopy(sk.config))
+    count = train.share(base, model, sk.origins)
+    state = model.state_dict()
+    assert 0.7 * len(state) < count < len(state)
+    for name, value in base.state_dict().items():  # sk is swapped inside: rows keep their numbers
+        if name in state and state[name].shape == value.shape:
+            assert torch.equal(state[name], value), name
+
+
+def test_plan_file_names_variants_of_any_kind(small, tiny, tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text(run.config_text(small.variants[2]))
+    file = tmp_path / "compare.yaml"
+    variants = ["sk+ca", str(own), {"name": "mine", "recipe": "se"}]
+    file.write_text(yaml.safe_dump({"base": "yolov8n.yaml", "variants": variants, "data": "x"}))
+    content = plan.read(file)
+    made = plan.make(
+        content["base"], content["variants"], str(tiny), 1, 1, tmp_path / "p", SETTINGS
+    )
+    assert [one.name for one in made.variants][:4] == ["yolov8n", "sk+ca", "own", "mine"]
+    assert made.variants[2].gflops == pytest.approx(small.variants[2].gflops)
+
+
+BAD = [
+    (["--recipes", "skk"], "unknown recipe 'skk'\n\nHint: did you mean sk?"),
+    (["--base", "yolov9q.yaml"], "yolov9q.yaml: no such model YAML"),
+    (["--base", "none.pt"], "none.pt: there is no such checkpoint"),
+    (["--recipes", "sk,sk"], "two variants are called sk: sk and sk"),
+    (["--recipes", "yolov8n.yaml"], "two variants are called yolov8n"),
+    (["--recipes", "yolov8n-cls.yaml"], "the task classify has none"),
+    (["--recipes", "yolov8n-seg.yaml"], "yolov8n-seg is for segment, the base for detect"),
+    (["--seeds", "0"], "seeds=0 is no count"),
+    (["--data", "nowhere.yaml"], "nowhere.yaml: the data set cannot be used"),
+    (["device=7"], "device=7: there is no device 7"),
+    (["batch=-1"], "batch=-1: every variant needs the same batch"),
+    (["seed=3"], "seed=3: this is not for all runs to share\n\nHint: give --seeds"),
+    (["imgzs=64"], "imgzs=64: there is no such setting\n\nHint: did you mean imgsz?"),
+    (["lr0=fast"], "a setting is refused"),
+    (["resume=True"], "start the same command again"),
+    (["a.yaml", "b.yaml"], "a.yaml and b.yaml: a comparison has one plan"),
+    (["--jobs-per-device", "0"], "--jobs-per-device 0 is no count"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_bad_input_is_refused_before_anything_is_written(words, says, tiny, tmp_path, capsys):
+    project = tmp_path / "project"
+    given = ["compare", "--base", "yolov8n.yaml", "--recipes", "sk", "--data", str(tiny)]
+    assert cli.main([*given, "--project", str(project), *words]) == 2
+    assert says in capsys.readouterr().err
+    assert not project.exists()
+
+
+def test_bad_plan_files_are_refused(tmp_path):
+    file = tmp_path / "plan.yaml"
+    for text, says in (
+        ("- a", "holds no mapping"),
+        ("recipe: sk", "the key 'recipe' is unknown"),
+        ("variants: sk", "`variants` is no list"),
+        ("a: [", "the plan cannot be read"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=says):
+            plan.read(file)
+
+
+def test_data_without_val_is_refused(tiny, tmp_path):
+    content = yaml.safe_load(tiny.read_text())
+    del content["val"]
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match="val"):
+        data.check(str(tmp_path / "bad.yaml"))
+
+
+def test_full_disk_and_foreign_folder_are_refused(small, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 10**6))
+    with pytest.raises(ConfigError, match=r"0\.0 GB are free"):
+        plan._check_disk(small)
+    (tmp_path / "thesis.docx").write_text("")
+    with pytest.raises(ConfigError, match="the folder holds something else"):
+        plan._check_folder(tmp_path)
+    with pytest.raises(ConfigError, match="is a file"):
+        plan._check_folder(tmp_path / "thesis.docx" / "project")
+
+
+def test_dry_run_prints_the_plan_and_trains_nothing(tiny, tmp_path, capsys):
+    words = ["--base", "yolov8n.yaml", "--recipes", "ca", "--data", str(tiny), "--epochs", "2"]
+    words += ["--project", str(tmp_path / "p"), "--dry-run", "imgsz=64", "device=cpu"]
+    assert cli.main(["compare", *words]) == 0
+    out = capsys.readouterr().out
+    assert "9 runs of 2 epochs on 8 training and 4 validation images, seeds 0, 1, 2." in out
+    assert "recipe: ca" in out
+    assert not (tmp_path / "p").exists()
+
+
+# ---------------------------------------------------------------------------------------- records
+
+
+def _record(job):
+    kept = {k: job[k] for k in ("id", "variant", "seed", "key", "inputs", "kind")}
+    return {**kept, "status": "finished", "metrics": {"AP": 0.5}, "curve": [{"epoch": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda r: None, ""),
+        (lambda r: r["inputs"].update(epochs=9), "is of other inputs (epochs)"),
+        (lambda r: r["inputs"]["versions"].update(torch="1.0"), "torch 1.0, now"),
+        (lambda r: r.pop("curve"), "is corrupt"),
+        (lambda r: r["metrics"].update(AP="much"), "is corrupt"),
+        (lambda r: r.update(status="failed"), "failed"),
+    ],
+)
+def test_records_that_do_not_hold_are_told(change, reason, small, tmp_path):
+    job = small.jobs[1]
+    record = deepcopy(_record(job))
+    change(record)
+    if reason.startswith(("is of", "torch")):
+        record["key"] = "another"
+    file = tmp_path / "r.json"
+    file.write_text(json.dumps(record))
+    kept, why = run.keep(file, job)
+    assert (kept is not None) == (reason == "")
+    assert reason in why
+
+
+def test_cut_off_record_is_set_aside_and_nothing_overwritten(small, tmp_path):
+    job = small.jobs[0]
+    file = tmp_path / "records" / "r.json"
+    file.parent.mkdir()
+    for _ in range(2):
+        file.write_text(json.dumps(_record(job))[:40])
+        assert run.keep(file, job) == (None, "is corrupt")
+        run.set_aside(file)
+    assert sorted(os.listdir(file.parent / "aside")) == ["r.1.json", "r.2.json"]
+    assert not file.exists()
+
+
+def test_one_comparison_at_a_time_in_a_folder(tmp_path):
+    with run.locked(tmp_path), pytest.raises(ConfigError, match="another comparison"):
+        with run.locked(tmp_path):
+            pass
+    with run.locked(Path(tmp_path)):
+        pass
