@@ -37,9 +37,7 @@ def noting(validator: type) -> type:
             if not self.training and self.args.task != "obb":
                 for i, pred in enumerate(preds):
                     place = self._prepare_batch(i, batch)
-                    note = _boxes(pred, place)
-                    note["truth"] = _boxes({**place, "conf": place["cls"]}, place)
-                    self.noted[str(batch["im_file"][i])] = note
+                    self.noted[str(batch["im_file"][i])] = _boxes(pred, place)
             super().update_metrics(preds, batch)
 
     Noting.__name__ = validator.__name__
@@ -99,18 +97,15 @@ def _from_labels(validator: Any) -> dict[str, float]:
     from faster_coco_eval import COCO, COCOeval_faster
 
     images, annotations, found = [], [], []
-    classes = sorted(map(int, validator.names))
     for i, label in enumerate(validator.dataloader.dataset.labels, 1):
         height, width = (int(v) for v in label["shape"])
         images.append({"id": i, "height": height, "width": width})
-        for kind, (x, y, w, h) in zip(label["cls"].ravel(), label["bboxes"], strict=True):
-            corner = [(x - w / 2) * width, (y - h / 2) * height]
-            box = [float(v) for v in (*corner, w * width, h * height)]
+        for box, kind in _truth(label):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": i,
-                    "category_id": int(kind) + 1,
+                    "category_id": kind + 1,
                     "bbox": box,
                     "area": box[2] * box[3],
                     "iscrowd": 0,
@@ -124,7 +119,7 @@ def _from_labels(validator: Any) -> dict[str, float]:
         return {}
     if not found:
         return dict.fromkeys(NAMES, 0.0)
-    categories = [{"id": c + 1, "name": str(validator.names[c])} for c in classes]
+    categories = [{"id": int(c) + 1, "name": str(name)} for c, name in validator.names.items()]
     truth = COCO({"images": images, "annotations": annotations, "categories": categories})
     quiet = {"print_function": lambda *_: None}
     run = COCOeval_faster(truth, truth.loadRes(found), iouType="bbox", **quiet)
@@ -140,6 +135,7 @@ def _examples(validator: Any) -> list[dict[str, Any]]:
     places = sorted(
         {*np.linspace(0, len(files) - 1, EXAMPLES).round().astype(int)} if files else ()
     )
+    labels = {str(one["im_file"]): one for one in validator.dataloader.dataset.labels}
     examples = []
     for file in (files[i] for i in places):
         one = validator.noted[file]
@@ -148,9 +144,20 @@ def _examples(validator: Any) -> list[dict[str, Any]]:
             for box, score, kind in _rows(one)
             if score >= SCORE
         ]
-        truth = [[*(round(v, 1) for v in box), kind] for box, _, kind in _rows(one["truth"])]
+        truth = [
+            [*(round(v, 1) for v in (x, y, x + w, y + h)), kind]
+            for (x, y, w, h), kind in _truth(labels[file])
+        ]
         examples.append({"file": file, "found": rows[:50], "truth": truth[:50]})
     return examples
+
+
+def _truth(label: dict[str, Any]) -> Iterator[tuple[list[float], int]]:
+    """Return left, top, width, height in pixels and the class of each box of a label."""
+    height, width = label["shape"]
+    for kind, (x, y, w, h) in zip(label["cls"].ravel(), label["bboxes"], strict=True):
+        box = ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height)
+        yield [float(v) for v in box], int(kind)
 
 
 def _rows(one: dict[str, Any]) -> Iterator[tuple[list[float], float, int]]:

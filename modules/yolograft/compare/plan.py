@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -249,7 +249,8 @@ def make(
     start = _counted(start, content, imgsz)
     models = [_counted(one, content, imgsz) for one in models]
     control, note = scale_up(start, models, content, imgsz)
-    _check_names([start, *models, control])
+    if control.name.lower() in {one.name.lower() for one in models}:
+        control = replace(control, name=f"{control.name}-control")
     plan = Plan(
         [start, *models, control],
         file,
@@ -399,6 +400,8 @@ def _check_tasks(variants: list[Variant]) -> None:
     tasks = {one.name: task_of(one.config) for one in variants}
     first = tasks[variants[0].name]
     for name, task in tasks.items():
+        if task[0].isupper():
+            refuse(f"{name}: models with the head {task} are not compared", "use a YOLO model")
         if task not in _TASKS:
             refuse(
                 f"{name}: a comparison measures AP, and the task {task} has none",
@@ -409,7 +412,7 @@ def _check_tasks(variants: list[Variant]) -> None:
 
 
 def task_of(config: dict[str, Any]) -> str:
-    """Return the task of a config, by its head.
+    """Return the task of a config, by its head; the head's name where it has its own trainer.
 
     Args:
         config: What a model YAML holds.
@@ -495,16 +498,7 @@ def _counted(one: Variant, data: dict[str, Any], imgsz: int) -> Variant:
     if config.get("scales"):
         config["scale"] = config.get("scale") or next(iter(config["scales"]))
     figures = report._figures(config, set(), imgsz)
-    return Variant(
-        one.name,
-        one.kind,
-        one.source,
-        config,
-        one.weights,
-        one.origins,
-        figures.params,
-        figures.gflops,
-    )
+    return replace(one, config=config, params=figures.params, gflops=figures.gflops)
 
 
 # ---------------------------------------------------------------------------------------- control

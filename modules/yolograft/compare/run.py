@@ -65,12 +65,15 @@ def keep(file: Path, job: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
         return None, ""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        whole = {"key", "status", "inputs" if job["kind"] != "speed" else "models"} <= {*record}
-        if whole and record["status"] == "finished" and job["kind"] != "speed":
-            whole = isinstance(record["metrics"]["AP"], float | int | None) and record["curve"]
+        whole = {"key", "status", "inputs"} <= {*record}
+        if whole and record["status"] == "finished":
+            if job["kind"] == "speed":
+                whole = record["models"].keys() == job["models"].keys()
+            else:
+                whole = isinstance(record["metrics"]["AP"], float | int | None) and record["curve"]
         if not whole:
             return None, "is corrupt"
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
         return None, "is corrupt"
     if record["key"] != job["key"]:
         return None, _changes(record.get("inputs") or {}, job.get("inputs") or {})

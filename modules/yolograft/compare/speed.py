@@ -53,6 +53,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": "speed",
         "key": job["key"],
+        "inputs": job["inputs"],
         "kind": "speed",
         "status": "finished",
         "models": found,

@@ -101,8 +101,10 @@ class _Run:
         def anew():  # the host calls it too, where it takes mosaic away
             _seed(self.job["seed"], self.epoch)
             loader.generator.manual_seed(self.job["seed"] * 1_000_003 + self.epoch)
-            if hasattr(loader.dataset, "buffer"):  # mosaic draws from the images seen last
-                loader.dataset.buffer.clear()
+            data = loader.dataset
+            for i in getattr(data, "buffer", ()):  # mosaic draws from the images seen last
+                data.ims[i] = None
+            getattr(data, "buffer", []).clear()
             reset(loader)
 
         loader.reset = anew
@@ -155,7 +157,8 @@ class _Run:
         done = self.epoch + 1
         if done % self.leg or done >= self.epochs or self.stop:
             return
-        criterion = vars(getattr(self.model, "criterion", None) or object)
+        criterion = getattr(self.model, "criterion", None)
+        numbers = {} if criterion is None else vars(criterion)  # the loss's schedule, if it has one
         state = {
             "epoch": self.epoch,
             "model": self.model.state_dict(),
@@ -166,7 +169,7 @@ class _Run:
             "stopper": {k: v for k, v in vars(self.stopper).items() if k.startswith("best")},
             "best_fitness": self.best_fitness,
             "fitness": self.fitness,
-            "criterion": {k: v for k, v in criterion.items() if type(v) in (int, float)},
+            "criterion": {k: v for k, v in numbers.items() if type(v) in (int, float)},
             "spent": self.spent,
             "peak": self.peak,
             "csv": self.csv.read_text(encoding="utf-8"),

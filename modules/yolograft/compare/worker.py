@@ -94,16 +94,14 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     training.callbacks(trainer)
     trainer.train()
     found = evaluate.measure(trainer.validator)
-    curve = _curve(trainer.csv)
-    best = max(curve, key=lambda row: row["AP"] or 0.0)["epoch"]
     for name in ("state.pt", "weights/last.pt"):
         (folder / name).unlink(missing_ok=True)
     return {
         **{k: job[k] for k in ("id", "variant", "seed", "key", "inputs", "kind")},
         "status": "finished",
         **found,
-        "curve": curve,
-        "best_epoch": best,
+        "curve": _curve(trainer.csv),
+        "best_epoch": trainer.stopper.best_epoch,
         "seconds": round(trainer.spent, 3),
         "peak_memory": {
             "bytes": int(trainer.peak),
