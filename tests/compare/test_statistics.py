@@ -45,6 +45,15 @@ def test_planted_difference_is_found_and_planted_null_is_not():
     assert found["null"].low < 0 < found["null"].high
 
 
+def test_what_correction_takes_away_is_told():
+    base = dict.fromkeys(range(3), 0.5)
+    near = {0: 0.51, 1: 0.512, 2: 0.514}  # p = 0.009
+    many = {f"v{i}": {0: 0.5, 1: 0.49, 2: 0.51} for i in range(9)}
+    assert statistics.compare(base, {"a": near})["a"].verdict == "higher than the base at 3 seeds"
+    told = statistics.compare(base, {"a": near, **many})["a"].verdict
+    assert told == "no difference seen at 3 seeds, once corrected for 10 comparisons"
+
+
 def test_nulls_are_rarely_called_a_difference():
     """Of 20 variants that differ by chance alone, Holm lets through one set in twenty at most."""
     rng = np.random.default_rng(1)

@@ -10,6 +10,8 @@ from typing import Any
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#a0522d", "#6a3d9a")
 BASE, CONTROL = "#767676", "#111111"
 
+_SIDES = ("top left", "top right", "bottom right", "top center", "bottom left", "bottom center")
+
 #: What AP is drawn over: key of a row, axis title.
 COSTS = {
     "latency": "latency, ms per image",
@@ -98,10 +100,16 @@ def _pareto(rows: list[dict[str, Any]], key: str, title: str) -> dict[str, Any]:
                 "x": [x],
                 "y": [total.mean],
                 "text": [row["name"]],
-                "textposition": "top center",
+                "textposition": _SIDES[i % len(_SIDES)],  # names of near points do not collide
                 "textfont": {"size": 11},
                 "cliponaxis": False,
-                "error_y": {"type": "data", "array": [reach], "width": 4, "thickness": 1.2},
+                "error_y": {
+                    "type": "data",
+                    "array": [reach],
+                    "width": 4,
+                    "thickness": 1.2,
+                    "color": _faint(color(row, i), 0.45),
+                },
                 "marker": {
                     "size": 11,
                     "color": color(row, i),
@@ -249,9 +257,9 @@ def _curves(rows: list[dict[str, Any]], key: str, title: str) -> dict[str, Any]:
     }
 
 
-def _faint(shade: str) -> str:
+def _faint(shade: str, opacity: float = 0.13) -> str:
     r, g, b = (int(shade[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({r},{g},{b},0.13)"
+    return f"rgba({r},{g},{b},{opacity})"
 
 
 def _classes(rows: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:

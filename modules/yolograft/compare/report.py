@@ -286,8 +286,9 @@ def _html_table(head: list[str], body: list[list[tuple[str, Any]]], colors: dict
         lines.append("<tr>")
         for n, (name, (text, value)) in enumerate(zip(head, cells, strict=True)):
             missing = isinstance(value, float) and math.isnan(value)
-            dot = f'<span class="dot" style="background:{colors[text]}"></span>'
-            inner = (dot if n == 0 and text in colors else "") + _quiet(html.escape(text))
+            inner = _quiet(html.escape(text))
+            if n == 0 and text in colors:
+                inner = f'<span class="dot" style="background:{colors[text]}"></span>{inner}'
             side = ' class="text"' if name in texts else ""
             key = html.escape("" if missing else str(value), quote=True)
             lines.append(f'<td{side} data-v="{key}">{inner}</td>')

@@ -83,7 +83,7 @@ def compare(
     for name, pair in pairs.items():
         low, high, p = tests[name]
         total = summarize(list(pair.values()))
-        verdict = _verdict(total, corrected[name])
+        verdict = _verdict(total, p, corrected[name], len(pairs))
         found[name] = Paired(pair, total.mean, total.sd, low, high, p, corrected[name], verdict)
     return found
 
@@ -117,12 +117,14 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _verdict(total: Summary, p: float) -> str:
+def _verdict(total: Summary, p: float, corrected: float, tests: int) -> str:
     seeds = f"{total.n} seed{'s' * (total.n != 1)}"
     if total.n == 0:
         return "nothing to compare: no seed finished in both"
     if total.n == 1:
         return "one seed tells nothing about chance"
-    if p < ALPHA:
+    if corrected < ALPHA:
         return f"{'higher' if total.mean > 0 else 'lower'} than the base at {seeds}"
+    if p < ALPHA:
+        return f"no difference seen at {seeds}, once corrected for {tests} comparisons"
     return f"no difference seen at {seeds}"
