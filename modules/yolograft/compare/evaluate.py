@@ -45,13 +45,14 @@ def noting(validator: type) -> type:
 
 
 def _boxes(pred: dict[str, Any], place: dict[str, Any]) -> dict[str, list]:
-    """Return corners in pixels of the original image, scores and classes."""
+    """Return height and width of the original image; corners in it, scores and classes."""
     from ultralytics.utils import ops
 
     boxes = ops.scale_boxes(
         place["imgsz"], pred["bboxes"].clone(), place["ori_shape"], ratio_pad=place["ratio_pad"]
     )
     return {
+        "shape": [int(v) for v in place["ori_shape"]],
         "boxes": boxes.float().cpu().tolist(),
         "scores": pred["conf"].float().cpu().tolist(),
         "classes": pred["cls"].int().cpu().tolist(),
@@ -98,9 +99,10 @@ def _from_labels(validator: Any) -> dict[str, float]:
 
     images, annotations, found = [], [], []
     for i, label in enumerate(validator.dataloader.dataset.labels, 1):
-        height, width = (int(v) for v in label["shape"])
+        one = validator.noted[str(label["im_file"])]
+        height, width = one["shape"]
         images.append({"id": i, "height": height, "width": width})
-        for box, kind in _truth(label):
+        for box, kind in _truth(label, one["shape"]):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -111,7 +113,6 @@ def _from_labels(validator: Any) -> dict[str, float]:
                     "iscrowd": 0,
                 }
             )
-        one = validator.noted.get(str(label["im_file"]), {"boxes": [], "scores": [], "classes": []})
         for (x0, y0, x1, y1), score, kind in _rows(one):
             box = [x0, y0, x1 - x0, y1 - y0]
             found.append({"image_id": i, "category_id": kind + 1, "bbox": box, "score": score})
@@ -146,15 +147,15 @@ def _examples(validator: Any) -> list[dict[str, Any]]:
         ]
         truth = [
             [*(round(v, 1) for v in (x, y, x + w, y + h)), kind]
-            for (x, y, w, h), kind in _truth(labels[file])
+            for (x, y, w, h), kind in _truth(labels[file], one["shape"])
         ]
         examples.append({"file": file, "found": rows[:50], "truth": truth[:50]})
     return examples
 
 
-def _truth(label: dict[str, Any]) -> Iterator[tuple[list[float], int]]:
+def _truth(label: dict[str, Any], shape: list[int]) -> Iterator[tuple[list[float], int]]:
     """Return left, top, width, height in pixels and the class of each box of a label."""
-    height, width = label["shape"]
+    height, width = shape
     for kind, (x, y, w, h) in zip(label["cls"].ravel(), label["bboxes"], strict=True):
         box = ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height)
         yield [float(v) for v in box], int(kind)
