@@ -480,8 +480,8 @@ def _variant(given: Any, base: Variant) -> Variant:
         if recipes.find(recipe.split("+")[0]) or "." in recipe:
             raise
         known = recipes.names()
-        hint = registry.nearest(recipe, known) or f"there are {', '.join(known)}"
-        msg = f"unknown recipe {recipe!r}\n\nHint: {hint}; a model ends in .yaml or .pt"
+        hint = registry.nearest(recipe, known) or f"there are {', '.join(known)}."
+        msg = f"unknown recipe {recipe!r}\n\nHint: {hint} A model ends in .yaml or .pt"
         raise ConfigError(msg) from error
     origins = [o.row if o.relation in ("kept", "in") else None for o in result.origins]
     name = name or "+".join(Path(one).stem for one in words.split(","))

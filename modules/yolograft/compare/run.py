@@ -373,10 +373,14 @@ def config_text(one: Variant) -> str:
     from yolograft.graft.write import flow
 
     lines = [f"# {one.name}: {one.source}, as compared"]
-    for key, value in one.config.items():
+    config = {k: v for k, v in one.config.items() if k != "scales" or v}
+    for key, value in config.items():
         if key in ("backbone", "head"):
             lines += [f"{key}:", *(f"  - {flow(row)}" for row in value)]
-        elif key not in ("yaml_file", "graft"):
+        elif key == "scales":  # its own alone: the file's name does not tell which
+            scale = one.config["scale"]
+            lines.append(f"{key}: {flow({scale: value[scale]})}")
+        elif key not in ("yaml_file", "graft", "scale"):
             lines.append(f"{key}: {flow(value)}")
     return "\n".join(lines) + "\n"
 
