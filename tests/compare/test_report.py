@@ -17,7 +17,7 @@ def files(project):
 
 def test_csv_is_read_by_polars_and_pandas(files):
     table = polars.read_csv(files / "results.csv")
-    assert table.shape == (15, 22)
+    assert table.shape == (15, 21)
     record = json.loads((files / "records" / "sk-seed1.json").read_text())
     row = table.filter((polars.col("variant") == "sk") & (polars.col("seed") == 1))
     assert row["AP"].item() == pytest.approx(record["metrics"]["AP"])
