@@ -258,9 +258,13 @@ def report(args: argparse.Namespace, records: list[dict]) -> tuple[str, bool]:
     ]
     passed = all(ok for *_, ok in verdicts)
     missed = ", ".join(f"`{m}` {r:.3f}" for m, r, ok in verdicts if not ok)
-    lowest, least, _ = min(verdicts, key=lambda v: v[1])
-    held = f"All {len(verdicts)} do; the lowest is `{lowest}`, {least:.3f}"
-    results = f"Missed by {missed}" if missed else held
+    if missed:
+        results = f"Missed by {missed}"
+    elif verdicts:
+        lowest, least, _ = min(verdicts, key=lambda v: v[1])
+        results = f"All {len(verdicts)} do; the lowest is `{lowest}`, {least:.3f}"
+    else:
+        results = "No grafted config was trained"
     versions = sorted({", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in records})
     text = REPORT.format(
         title=f"`{Path(args.data).stem}`, {plural(len(args.seeds), 'seed')}",

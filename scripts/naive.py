@@ -9,6 +9,7 @@ from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
+from public import load
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
@@ -20,18 +21,12 @@ def _unit(layer: nn.Module) -> nn.Sequential:
 
 def _pointwise(linear: nn.Linear) -> nn.Conv2d:
     """Return a linear layer as a 1x1 convolution."""
-    conv = nn.Conv2d(linear.in_features, linear.out_features, 1)
-    conv.weight = nn.Parameter(linear.weight.detach()[:, :, None, None].clone())
-    conv.bias = nn.Parameter(linear.bias.detach().clone())
-    return conv
+    return load(nn.Conv2d(linear.in_features, linear.out_features, 1), linear)
 
 
 def _linear(conv: nn.Conv2d) -> nn.Linear:
     """Return a 1x1 convolution as a linear layer."""
-    linear = nn.Linear(conv.in_channels, conv.out_channels)
-    linear.weight = nn.Parameter(conv.weight.detach().flatten(1).clone())
-    linear.bias = nn.Parameter(conv.bias.detach().clone())
-    return linear
+    return load(nn.Linear(conv.in_channels, conv.out_channels), conv)
 
 
 class Branches(nn.Module):
@@ -55,11 +50,9 @@ class SKConv(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.squeeze = _unit(block.squeeze)
         weights = block.select.weight.detach().flatten(1).chunk(len(self.branches))
-        self.fcs = nn.ModuleList()
-        for weight in weights:
-            fc = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-            fc.weight = nn.Parameter(weight.clone())
-            self.fcs.append(fc)
+        self.fcs = nn.ModuleList(
+            load(nn.Linear(*weight.shape[::-1], bias=False), weight) for weight in weights
+        )
         self.softmax = nn.Softmax(dim=0)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from yolograft.blocks import _layers
 #: Values of a map to work on at once, per thread: a few such pieces fit a core's cache.
 _PIECE = 2**17
 
-
 #: Before torch 2.7, an export cannot be told from other compiling.
 _is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
@@ -211,11 +210,14 @@ def _attend_backward(
     return dq, dk, dv, dp
 
 
+def _save(ctx, inputs, output):
+    ctx.save_for_backward(*inputs[:4])
+    ctx.numbers = inputs[4:]
+
+
 class _Attend(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, q, k, v, p, window, s):
-        _save(ctx, (q, k, v, p, window, s), None)
-        return _attend(q, k, v, p, window, s)
+    forward = staticmethod(_attend)
+    setup_context = staticmethod(_save)
 
     @staticmethod
     def backward(ctx, grad):
@@ -227,11 +229,6 @@ class _Attend(torch.autograd.Function):
         out = _attend_in_a_graph(*maps, *ctx.numbers)
         found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True))
         return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
-
-
-def _save(ctx, inputs, output):
-    ctx.save_for_backward(*inputs[:4])
-    ctx.numbers = inputs[4:]
 
 
 # For compilers, which would unroll the loops, the same functions as operators.

@@ -28,12 +28,12 @@ class SpaceToDepth(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the stacked phases."""
-        compiling = torch.compiler.is_compiling()
         h, w = x.shape[2:]
         if _layers.captured() or h % 2 or w % 2:
             # In a graph without a branch, by the remainder: right for every size.
             x = F.pad(x, (0, w % 2, 0, h % 2))
-        if compiling or (x.is_contiguous() and not torch.jit.is_tracing()):
+        sliced = torch.jit.is_tracing() or not (torch.compiler.is_compiling() or x.is_contiguous())
+        if not sliced:
             # One copy, backwards too. Slices add up four of them there, but every export format
             # knows them, and they keep the channels-last order.
             b, c, h, w = x.shape
