@@ -42,7 +42,7 @@ def check(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def images(data: dict[str, Any], split: str) -> list[str]:
-    """Return the image files of a split, sorted; of COCO JSON, the JSON files.
+    """Return the image files of a split, sorted.
 
     Args:
         data: From :func:`check`.
@@ -51,18 +51,32 @@ def images(data: dict[str, Any], split: str) -> list[str]:
     from ultralytics.data.utils import IMG_FORMATS
 
     files: list[str] = []
-    entries = data[split] if isinstance(data[split], list) else [data[split]]
-    for entry in map(Path, entries):
-        if entry.is_dir():
+    for entry in map(Path, _entries(data, split)):
+        if entry.suffix == ".json":
+            files += _of_json(entry, data)
+        elif entry.is_dir():
             found = (p for p in entry.rglob("*") if p.suffix[1:].lower() in IMG_FORMATS)
             files += map(str, found)
-        elif entry.suffix == ".json":
-            files.append(str(entry))
         elif entry.is_file():
             base = str(entry.parent) + os.sep
             lines = entry.read_text(encoding="utf-8").split()
             files += [base + x[2:] if x.startswith("./") else x for x in lines]
     return sorted(files)
+
+
+def _entries(data: dict[str, Any], split: str) -> list[str]:
+    return data[split] if isinstance(data[split], list) else [data[split]]
+
+
+def _of_json(file: Path, data: dict[str, Any]) -> list[str]:
+    from yolograft.coco.config import KEY, check_categories
+    from yolograft.coco.images import clean, find_folder
+    from yolograft.coco.index import open_index
+
+    index = open_index(file)
+    check_categories(index, data[KEY])
+    folder = find_folder(index, data[KEY]["images"].get(str(file)))
+    return [os.path.join(folder, clean(name)) for name in index.names]
 
 
 def fingerprint(data: dict[str, Any]) -> str:
@@ -80,12 +94,16 @@ def fingerprint(data: dict[str, Any]) -> str:
     digest.update(repr((data.get("names"), data.get("kpt_shape"), data.get("channels"))).encode())
     for split in ("train", "val"):
         files = images(data, split)
+        sources = [file for file in _entries(data, split) if file.endswith(".json")]
+        for source in sources:
+            digest.update(_ends(source, whole=True))
         root = os.path.commonpath(files) if len(files) > 1 else ""
         for file, label in zip(files, img2label_paths(files), strict=True):
             name = os.path.relpath(file, root) if root else os.path.basename(file)
             digest.update(f"{split} {name}".encode())
-            digest.update(_ends(file, whole=file.endswith(".json")))
-            digest.update(_ends(label, whole=True))
+            digest.update(_ends(file, whole=False))
+            if not sources:
+                digest.update(_ends(label, whole=True))
     return digest.hexdigest()
 
 
@@ -98,5 +116,5 @@ def _ends(file: str, whole: bool) -> bytes:
             first = stream.read(_ENDS)
             stream.seek(-_ENDS, os.SEEK_END)
             return size.to_bytes(8, "big") + hashlib.sha256(first + stream.read()).digest()
-    except OSError:  # a background image has no label file
+    except OSError:  # a background has no label file, and some images may be missing
         return b"none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from copy import deepcopy
@@ -151,6 +152,7 @@ class Plan:
             "data": self.data,
             "epochs": self.epochs,
             "settings": self.settings,
+            "threads": threads(),
         }
 
     def disk(self) -> int:
@@ -158,6 +160,11 @@ class Plan:
         kept = sum(2 * one.params + 3e6 for one in self.variants) * len(self.seeds)
         running = max(one.params for one in self.variants) * 40 * len(self.devices)
         return int(kept + running)
+
+
+def threads() -> str:
+    """Return ``OMP_NUM_THREADS`` for all runs: sums of floats depend on it, also on other nodes."""
+    return os.environ.get("OMP_NUM_THREADS") or "1"  # Ultralytics' own default
 
 
 def versions() -> dict[str, str]:
@@ -188,7 +195,10 @@ def rows_of(config: dict[str, Any]) -> dict[str, Any]:
     Args:
         config: What a model YAML holds.
     """
-    return {k: v for k, v in config.items() if k not in ("yaml_file", "graft", "scales", "names")}
+    rows = {k: v for k, v in config.items() if k not in ("yaml_file", "graft", "scales", "names")}
+    if config.get("scales"):  # the others' numbers make no difference
+        rows["scales"] = config["scales"][config["scale"]]
+    return rows
 
 
 _digests: dict[str, str] = {}
@@ -244,7 +254,6 @@ def make(
     _check_names([start, *models])
     _check_tasks([start, *models])
     file, content = datasets.check(data)
-    content = {k: content.get(k) for k in ("train", "val", "names", "nc", "channels", "kpt_shape")}
     imgsz = -(-int(settings["imgsz"]) // 32) * 32
     start = _counted(start, content, imgsz)
     models = [_counted(one, content, imgsz) for one in models]
@@ -468,8 +477,7 @@ def _variant(given: Any, base: Variant) -> Variant:
         model, recipe = given.get("model"), given.get("recipe")
     else:
         text = str(given)
-        is_model = text.endswith((".yaml", ".yml", ".pt")) and not recipes.find(text)
-        model, recipe = (text, None) if is_model else (None, text)
+        model, recipe = (text, None) if _is_model(text) else (None, text)
     if model is not None:
         return _load("model", model, name)
     recipe = str(recipe)
@@ -486,6 +494,20 @@ def _variant(given: Any, base: Variant) -> Variant:
     origins = [o.row if o.relation in ("kept", "in") else None for o in result.origins]
     name = name or "+".join(Path(one).stem for one in words.split(","))
     return Variant(name, "recipe", recipe, result.config, None, origins)
+
+
+def _is_model(text: str) -> bool:
+    """Tell a model YAML or a checkpoint from a recipe, which may be a YAML too."""
+    import yaml
+
+    file = recipes.find(text) if text.endswith((".yaml", ".yml")) else None
+    if file is None:
+        return text.endswith((".yaml", ".yml", ".pt"))
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False  # the engine says what is wrong with it
+    return isinstance(content, dict) and "backbone" in content
 
 
 def _counted(one: Variant, data: dict[str, Any], imgsz: int) -> Variant:

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from yolograft.compare.plan import Plan, Variant, key_of, rows_of, versions
+from yolograft.compare.plan import Plan, Variant, key_of, rows_of, threads, versions
 from yolograft.compare.worker import write
 from yolograft.registry import refuse
 
@@ -169,6 +169,7 @@ class Process:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, "OMP_NUM_THREADS": job["threads"]},
             )
 
     def poll(self) -> str | None:
@@ -277,6 +278,7 @@ def speed_job(plan: Plan) -> dict[str, Any]:
         "inputs": inputs,
         "models": models,
         "imgsz": plan.settings["imgsz"],
+        "threads": threads(),
         "folder": str(plan.project / "runs" / "speed"),
     }
 

@@ -1,7 +1,8 @@
 """The trainer of a run: the host's own, with a start and an order of data that runs can share.
 
 **Start.** The base is initialised from the seed. A variant is initialised from the same seed, then
-takes over what it shares with the base: the rows that a graft kept.
+takes over what it shares with the base: the rows that a graft kept. From a base that is a
+checkpoint, a variant takes over what a warm start carries.
 
 **Order.** A run is cut into legs, a tenth of its epochs each. At the start of a leg the generators
 of chance and the order of the images are set from seed and epoch alone, and the loader begins
@@ -24,8 +25,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from ultralytics.utils import LOGGER
 
 from yolograft.compare import evaluate
+from yolograft.graft import transplant
+from yolograft.registry import ConfigError
 
 #: Legs of a run; more of them lose less when it is killed, and store more often.
 LEGS = 10
@@ -52,7 +56,7 @@ class _Run:
     """What a run adds to the host's trainer; ``job`` is set on the class before it is made."""
 
     job: dict[str, Any]
-    first = over = False  # first batch of a leg; all epochs done
+    first = over = closed = False  # first batch of a leg; all epochs done; no more mosaic
     usual: int | None = None  # accumulate, while another one stands in
 
     @property
@@ -70,8 +74,10 @@ class _Run:
         model = self._build(job["config"], job["weights"], seed)
         self.carried = (0, len(model.state_dict()))
         if job["base"]:
-            base = self._build(job["base"]["config"], job["base"]["weights"], seed)
-            self.carried = (share(base, model, job["origins"]), len(model.state_dict()))
+            weights = job["base"]["weights"]
+            base = self._build(job["base"]["config"], weights, seed)
+            count = carry(base, model) if weights else share(base, model, job["origins"])
+            self.carried = (count, len(model.state_dict()))
         elif job["weights"]:
             taken = _read_weights(job["weights"]).float().state_dict()
             own = model.state_dict()
@@ -123,6 +129,10 @@ class _Run:
         if self.usual is not None:
             self.accumulate, self.usual = self.usual, None
 
+    def _close_dataloader_mosaic(self):
+        self.closed = True
+        super()._close_dataloader_mosaic()
+
     # ------------------------------------------------------------------------------ continuation
 
     def resume_training(self, ckpt):
@@ -143,7 +153,7 @@ class _Run:
         if state["criterion"]:
             self.model.criterion = self.model.init_criterion()
             vars(self.model.criterion).update(state["criterion"])
-        if self.start_epoch > self.epochs - self.args.close_mosaic:
+        if state["closed"]:
             self._close_dataloader_mosaic()
 
     def store(self) -> None:
@@ -170,6 +180,7 @@ class _Run:
             "best_fitness": self.best_fitness,
             "fitness": self.fitness,
             "criterion": {k: v for k, v in numbers.items() if type(v) in (int, float)},
+            "closed": self.closed,
             "spent": self.spent,
             "peak": self.peak,
             "csv": self.csv.read_text(encoding="utf-8"),
@@ -230,6 +241,22 @@ def share(base: torch.nn.Module, model: torch.nn.Module, origins: list[int | Non
         layer.load_state_dict({**own, **same})
         count += len(same)
     return count
+
+
+def carry(base: torch.nn.Module, model: torch.nn.Module) -> int:
+    """Carry what a trained base has learned into a model; return the number of tensors.
+
+    Args:
+        base: The base, from its checkpoint.
+        model: The variant. One of another scale starts from scratch.
+    """
+    try:
+        report = transplant.warm_start(model, base)
+    except ConfigError as error:
+        LOGGER.warning(f"nothing is carried from the base: {error}")
+        return 0
+    LOGGER.info(str(report))
+    return report.carried
 
 
 def peak_memory(device: torch.device) -> int:
