@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from yolograft import shapes
+from yolograft.compare import report as reports
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,28 @@ def tiny(tmp_path_factory):
     return file
 
 
+@pytest.fixture(scope="session")
+def tiny_json(tiny):
+    """The same images, with COCO JSON of one box each."""
+    for split in ("train", "val"):
+        files = sorted((tiny.parent / "images" / split).iterdir())
+        images, boxes = [], []
+        for i, file in enumerate(files, 1):
+            height, width = cv2.imread(str(file)).shape[:2]
+            images.append({"id": i, "file_name": file.name, "width": width, "height": height})
+            box = [4, 4, width / 2, height / 2]
+            row = {"id": i, "image_id": i, "category_id": 7, "bbox": box, "iscrowd": 0}
+            boxes.append({**row, "area": width * height / 4})
+        content = {"images": images, "annotations": boxes}
+        content["categories"] = [{"id": 7, "name": "thing"}]
+        (tiny.parent / f"{split}.json").write_text(json.dumps(content))
+    file = tiny.parent / "json.yaml"
+    content = {"path": str(tiny.parent), "train": "train.json", "val": "val.json"}
+    content["images"] = {split: f"images/{split}" for split in ("train", "val")}
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
 VARIANTS = (
     ("yolov8n", "base", "yolov8n.yaml", 0.0, 3011823, 8.1),
     ("sk", "recipe", "sk", 0.021, 3541999, 9.3),
@@ -41,14 +64,28 @@ VARIANTS = (
 )
 
 
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """A folder as a finished comparison of five variants and three seeds leaves it."""
+    folder = tmp_path_factory.mktemp("finished")
+    _record(folder)
+    reports.write(folder)
+    return folder
+
+
 @pytest.fixture
 def project(tmp_path):
-    """A folder as a finished comparison of five variants and three seeds leaves it."""
+    """The same without its report, to be changed."""
+    _record(tmp_path)
+    return tmp_path
+
+
+def _record(folder):
     rng = random.Random(3)
-    (tmp_path / "records").mkdir()
+    (folder / "records").mkdir()
     picture = np.full((240, 320, 3), 90, np.uint8)
     cv2.circle(picture, (160, 120), 60, (40, 160, 220), -1)
-    cv2.imwrite(str(tmp_path / "example.png"), picture)
+    cv2.imwrite(str(folder / "example.png"), picture)
     keys = {}
     environment = {"device": "A processor", "torch": "2.15.0", "python": "3.11"}
     for seed in range(3):
@@ -68,7 +105,7 @@ def project(tmp_path):
             ]
             found = [[100 - 9 * seed, 60, 222, 182, 0.91, 0], [5, 5, 60, 50, 0.4, 1]]
             example = {
-                "file": str(tmp_path / "example.png"),
+                "file": str(folder / "example.png"),
                 "found": found,
                 "truth": [[100, 60, 220, 180, 0]],
             }
@@ -92,7 +129,7 @@ def project(tmp_path):
                 "transferred": {"tensors": 349 if kind == "recipe" else 0, "of": 391},
                 "environment": environment,
             }
-            (tmp_path / "records" / f"{name}-seed{seed}.json").write_text(json.dumps(record))
+            (folder / "records" / f"{name}-seed{seed}.json").write_text(json.dumps(record))
     speed = {
         "models": {
             name: {
@@ -110,7 +147,7 @@ def project(tmp_path):
         "precision": "float32",
         "environment": environment,
     }
-    (tmp_path / "records" / "speed.json").write_text(json.dumps(speed))
+    (folder / "records" / "speed.json").write_text(json.dumps(speed))
     fields = ("name", "kind", "source", "shift", "params", "gflops")
     plan = {
         "variants": [dict(zip(fields, one, strict=True)) for one in VARIANTS],
@@ -125,5 +162,4 @@ def project(tmp_path):
         "notes": ["The control yolov8n-wide has 12.00 GFLOPs."],
         "versions": {"yolograft": "0.1.0", "torch": "2.15.0"},
     }
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
-    return tmp_path
+    (folder / "plan.json").write_text(json.dumps(plan))

@@ -5,8 +5,6 @@ import shutil
 
 import pytest
 
-from yolograft.compare import report
-
 chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
 webdriver = pytest.importorskip("selenium.webdriver")
 pytestmark = pytest.mark.skipif(
@@ -27,10 +25,9 @@ def browser():
 
 
 @pytest.fixture
-def page(browser, project):
-    report.write(project)
+def page(browser, files):
     browser.set_window_size(1280, 1000)
-    browser.get((project / "report.html").as_uri())
+    browser.get((files / "report.html").as_uri())
     return browser
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections import namedtuple
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,9 @@ def test_key_is_that_of_the_inputs(small, tiny):
     assert len({*jobs.values()}) == 6
     again = plan.make("yolov8n.yaml", ["sk"], str(tiny), 2, 1, small.project, SETTINGS)
     assert {job["id"]: job["key"] for job in again.jobs} == jobs
-    more = plan.make("yolov8n.yaml", ["sk"], str(tiny), 2, 2, small.project, SETTINGS)
-    assert not {job["key"] for job in more.jobs} & {*jobs.values()}
-    other = deepcopy(small)
-    other.settings["lr0"] = 0.5
-    assert other.jobs[0]["key"] != jobs["yolov8n-seed0"]
+    for change in ({"epochs": 2}, {"settings": {**small.settings, "lr0": 0.5}}, {"digest": "new"}):
+        other = replace(small, **change)
+        assert not {job["key"] for job in other.jobs} & {*jobs.values()}, change
 
 
 def test_fingerprint_sees_labels_and_images(tiny, tmp_path):
@@ -84,6 +83,21 @@ def test_fingerprint_sees_labels_and_images(tiny, tmp_path):
     assert len({first, changed, digest()}) == 3
 
 
+def test_coco_json_counts_by_its_images(tiny_json):
+    content = data.check(str(tiny_json))[1]
+    assert [len(data.images(content, split)) for split in ("train", "val")] == [8, 4]
+    first = data.fingerprint(content)
+    file = tiny_json.parent / "val.json"
+    text = file.read_text()
+    file.write_text(text.replace("thing", "other"))
+    with pytest.raises(ConfigError, match="other"):
+        data.check(str(tiny_json))
+    file.write_text(text.replace('"bbox": [4,', '"bbox": [5,', 1))
+    changed = data.fingerprint(data.check(str(tiny_json))[1])
+    file.write_text(text)
+    assert len({first, changed, data.fingerprint(data.check(str(tiny_json))[1])}) == 2
+
+
 def test_variants_share_the_start_of_the_base(small):
     sk = small.variants[1]
     torch.manual_seed(5)
@@ -98,6 +112,18 @@ def test_variants_share_the_start_of_the_base(small):
     assert 200 < count == len(same) < len(state)
     for name, value in same.items():
         assert torch.equal(state[name], value), name
+
+
+def test_variants_of_a_trained_base_are_warm_started(small):
+    """From a checkpoint everything is carried, into layers that do what they did, or nothing."""
+    grafted = plan._variant("spd", small.base)
+    base, model = _model(deepcopy(small.base.config)), _model({**grafted.config, "nc": 5})
+    assert train.carry(base, model) == len(base.state_dict())
+    image = torch.rand(1, 3, 64, 64)
+    outputs = [one.eval()(image)[0] for one in (base, model)]
+    assert torch.allclose(*outputs, atol=1e-4, rtol=1e-4)
+    other = _model({**deepcopy(small.base.config), "scale": "s"})
+    assert train.carry(base, other) == 0
 
 
 def test_plan_file_names_variants_of_any_kind(small, tiny, tmp_path):

@@ -9,12 +9,6 @@ import pytest
 from yolograft.compare import figures, report
 
 
-@pytest.fixture
-def files(project):
-    report.write(project)
-    return project
-
-
 def test_csv_is_read_by_polars_and_pandas(files):
     table = polars.read_csv(files / "results.csv")
     assert table.shape == (15, 21)

@@ -50,6 +50,8 @@ def whole(tiny, tmp_path_factory):
     return project
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_comparison_leaves_records_and_report(whole):
     found = numbers(whole)
     assert sorted(found) == ["ca-seed0", "yolov8n-seed0", "yolov8n-wide-seed0"]
@@ -70,6 +72,8 @@ def test_a_comparison_leaves_records_and_report(whole):
     assert one["images_per_second"] == pytest.approx(32e3 / one["milliseconds"])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_finished_runs_are_kept_and_the_rest_runs_again(whole, tiny):
     """A corrupt record, and one of another version, are set aside; the third is not touched."""
     before, records = numbers(whole), whole / "records"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import shlex
 import sys
 
-from yolograft.registry import refuse
+from yolograft.registry import ConfigError, refuse
 
 DESCRIPTION = """\
 Train a base, variants of it and a scale-up control on equal terms, several seeds each, and write
@@ -114,8 +115,18 @@ def main(args: argparse.Namespace) -> int:
     engine = _engine(args, plan)
     for note in plan.notes:
         print(note)
-    failed = run.run(plan, engine)
-    print(report.write(plan.project))
+    try:
+        failed = run.run(plan, engine)
+        print(report.write(plan.project))
+    except KeyboardInterrupt:
+        sys.stderr.write("yolograft: stopped; the same command goes on from here\n")
+        return 130
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        hint = "make room and start the same command again: it goes on"
+        msg = f"{plan.project}: the disk is full\n\nHint: {hint}"
+        raise ConfigError(msg) from error
     if failed:
         sys.stderr.write(f"yolograft: failed: {', '.join(failed)}\n")
     return 1 if failed else 0

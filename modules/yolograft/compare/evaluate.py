@@ -80,6 +80,8 @@ def measure(validator: Any) -> dict[str, Any]:
         numbers, source = host, "Ultralytics, rotated boxes"
     else:
         numbers, source = _from_labels(validator), "label files, by COCO's rules"
+    if validator.args.task in ("segment", "pose"):
+        source += ", of the boxes"
     metrics = {name: _known(numbers.get(name)) for name in NAMES}
     return {
         "metrics": {**metrics, "ultralytics_AP": host["AP"]},
@@ -95,7 +97,9 @@ def _known(value: float | None) -> float | None:
 
 
 def _from_labels(validator: Any) -> dict[str, float]:
-    from faster_coco_eval import COCO, COCOeval_faster
+    from faster_coco_eval import COCO
+
+    from yolograft.coco import metrics
 
     images, annotations, found = [], [], []
     for i, label in enumerate(validator.dataloader.dataset.labels, 1):
@@ -118,16 +122,9 @@ def _from_labels(validator: Any) -> dict[str, float]:
             found.append({"image_id": i, "category_id": kind + 1, "bbox": box, "score": score})
     if not annotations:
         return {}
-    if not found:
-        return dict.fromkeys(NAMES, 0.0)
     categories = [{"id": int(c) + 1, "name": str(name)} for c, name in validator.names.items()]
     truth = COCO({"images": images, "annotations": annotations, "categories": categories})
-    quiet = {"print_function": lambda *_: None}
-    run = COCOeval_faster(truth, truth.loadRes(found), iouType="bbox", **quiet)
-    run.evaluate()
-    run.accumulate()
-    run.summarize()
-    return {name: float(v) for name, v in zip(NAMES, run.all_stats, strict=False)}
+    return metrics.evaluate(truth, found, "bbox", [one["id"] for one in images])
 
 
 def _examples(validator: Any) -> list[dict[str, Any]]:

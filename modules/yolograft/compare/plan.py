@@ -376,6 +376,8 @@ def _check_folder(project: Path) -> None:
     above = next(p for p in (project, *project.parents) if p.exists())
     if not above.is_dir():
         refuse(f"{project}: {above} is a file", "choose another --project")
+    if not os.access(above, os.W_OK):
+        refuse(f"{project}: {above} cannot be written to", "choose another --project")
     taken = project.is_dir() and any(project.iterdir())
     if taken and not (project / "plan.json").is_file():
         refuse(f"{project}: the folder holds something else", "choose another --project")
