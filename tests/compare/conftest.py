@@ -11,6 +11,8 @@ import yaml
 from yolograft import shapes
 from yolograft.compare import report as reports
 
+from .calls import call
+
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
@@ -31,6 +33,15 @@ def tiny(tmp_path_factory):
     content = {"path": str(folder), "train": "images/train", "val": "images/val", "names": names}
     file.write_text(yaml.safe_dump(content))
     return file
+
+
+@pytest.fixture(scope="session")
+def whole(tiny, tmp_path_factory):
+    """A comparison that nothing disturbed."""
+    project = tmp_path_factory.mktemp("whole") / "project"
+    status, out = call(tiny, project)
+    assert status == 0, out
+    return project
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from yolograft import cli
 from yolograft.compare import cluster
 from yolograft.registry import ConfigError
 
-from .test_run import SETTINGS, _call, numbers
+from .calls import SETTINGS, WORDS, numbers
 
 pytestmark = pytest.mark.xdist_group("compare")
 
@@ -21,22 +21,19 @@ def test_without_ray_it_says_how_to_get_it(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_two_nodes_leave_the_same_records(tiny, tmp_path, capsys):
+def test_two_nodes_leave_the_same_records(whole, tiny, tmp_path, capsys):
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    words = ("--seeds", "1", "--epochs", "2")
-    status, out = _call(tiny, tmp_path / "local", *words)
-    assert status == 0, out
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    nodes.add_node(num_cpus=1)
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    nodes.add_node(num_cpus=2)  # Ray gives a task as many threads; the sums must not change
     try:
         given = ["compare", "--base", "yolov8n.yaml", "--recipes", "ca", "--data", str(tiny)]
-        given += ["--project", str(tmp_path / "ray"), "--ray", nodes.address, *words, *SETTINGS]
+        given += ["--project", str(tmp_path / "ray"), "--ray", nodes.address, *WORDS, *SETTINGS]
         assert cli.main(given) == 0, capsys.readouterr().err
     finally:
         import ray
 
         ray.shutdown()
         nodes.shutdown()
-    assert numbers(tmp_path / "ray") == numbers(tmp_path / "local")
+    assert numbers(tmp_path / "ray") == numbers(whole)

@@ -1,53 +1,20 @@
 """Whole comparisons: records, continuation, failures."""
 
+import contextlib
 import json
 import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from yolograft.compare import plan, run
 
+from .calls import call, command, numbers
+
 pytestmark = pytest.mark.xdist_group("compare")
-
-SETTINGS = ("imgsz=32", "batch=4", "device=cpu", "lr0=0.01", "warmup_epochs=0")
-
-
-def _command(tiny, project, *more):
-    words = ["--base", "yolov8n.yaml", "--recipes", "ca", "--data", tiny, "--project", project]
-    script = Path(__file__).parents[2] / "scripts" / "compare.py"
-    return [sys.executable, str(script), *map(str, words), *more, *SETTINGS]
-
-
-def _call(tiny, project, *more):
-    done = subprocess.run(
-        _command(tiny, project, *more), capture_output=True, text=True, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
-def numbers(project):
-    """Return of each record what has to be the same however the run came about."""
-    found = {}
-    for file in sorted((project / "records").glob("*-seed*.json")):
-        record = json.loads(file.read_text())
-        kept = ("status", "key", "metrics", "per_class", "curve", "best_epoch", "examples")
-        found[file.stem] = {name: record[name] for name in kept}
-    return found
-
-
-@pytest.fixture(scope="module")
-def whole(tiny, tmp_path_factory):
-    """A comparison that nothing disturbed."""
-    project = tmp_path_factory.mktemp("whole") / "project"
-    status, out = _call(tiny, project, "--seeds", "1", "--epochs", "2")
-    assert status == 0, out
-    return project
 
 
 @pytest.mark.slow
@@ -58,7 +25,7 @@ def test_a_comparison_leaves_records_and_report(whole):
     for one in found.values():
         assert one["status"] == "finished"
         assert 0 <= one["metrics"]["AP"] <= 1
-        assert [row["epoch"] for row in one["curve"]] == [1, 2]
+        assert [row["epoch"] for row in one["curve"]] == [1, 2, 3]
     for name in ("report.html", "report.md", "results.csv", "table.tex", "figures/pareto.svg"):
         assert (whole / name).stat().st_size > 100
     record = json.loads((whole / "records" / "ca-seed0.json").read_text())
@@ -83,7 +50,7 @@ def test_finished_runs_are_kept_and_the_rest_runs_again(whole, tiny):
     other = json.loads((records / "ca-seed0.json").read_text())
     other["inputs"]["versions"]["yolograft"] = "0.0.1"
     (records / "ca-seed0.json").write_text(json.dumps({**other, "key": "old"}))
-    status, out = _call(tiny, whole, "--seeds", "1", "--epochs", "2")
+    status, out = call(tiny, whole)
     assert status == 0, out
     assert "yolov8n-seed0.json is corrupt: set aside as aside/yolov8n-seed0.1.json" in out
     assert "ca-seed0.json is from another version (yolograft 0.0.1, now" in out
@@ -94,29 +61,34 @@ def test_finished_runs_are_kept_and_the_rest_runs_again(whole, tiny):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_killed_and_started_again_ends_in_the_same_numbers(tiny, tmp_path):
-    words = ("--seeds", "2", "--epochs", "4")
-    status, out = _call(tiny, tmp_path / "whole", *words)
-    assert status == 0, out
-    project, rng, kills, ongoing = tmp_path / "killed", random.Random(1), 0, 0
-    while kills < 8:
+def test_killed_and_started_again_ends_in_the_same_numbers(whole, tiny, tmp_path):
+    project, rng, ongoing = tmp_path / "killed", random.Random(1), 0
+    for events in (0, 1, 2, 1, 3, 1):
         process = subprocess.Popen(
-            _command(tiny, project, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command(tiny, project), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        try:
-            process.wait(rng.uniform(15, 45))
-            break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            time.sleep(1)  # its trainings end by themselves
-            ongoing += len(list(project.glob("runs/*/state.pt")))
-    status, out = _call(tiny, project, *words)
+        before = _progress(project)
+        while len(_progress(project) - before) < events and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, 4))
+        assert process.poll() is None, "it was over before it was killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        ongoing += len(list(project.glob("runs/*/state.pt")))
+    status, out = call(tiny, project)
     assert status == 0, out
-    assert kills > 2
-    assert ongoing > 0, "no run was cut short between its legs"
-    assert numbers(project) == numbers(tmp_path / "whole")
+    assert ongoing > 1, "no run was cut short between its legs"
+    assert numbers(project) == numbers(whole)
+
+
+def _progress(project):
+    """Return what is written now and then: after an epoch, a leg, a run."""
+    found = set()
+    for pattern in ("runs/*/results.csv", "runs/*/state.pt", "records/*.json"):
+        for file in project.glob(pattern):
+            with contextlib.suppress(FileNotFoundError):
+                found.add((file, file.stat().st_mtime_ns))
+    return found
 
 
 def test_a_training_ends_with_the_comparison(tiny, tmp_path):

@@ -132,7 +132,7 @@ def _pareto(rows: list[dict[str, Any]], key: str, title: str) -> dict[str, Any]:
         },
     )
     wide = max((p[0] for p in points), default=1) - min((p[0] for p in points), default=0) or 1
-    span = [min((p[0] for p in points), default=0) - 0.15 * wide]
+    span = [min((p[0] for p in points), default=0) - 0.3 * wide]  # room for the first name
     span.append(max((p[0] for p in points), default=1) + 0.15 * wide)
     axes = {"xaxis": {"title": {"text": title}, "range": span}, "yaxis": {"title": {"text": "AP"}}}
     return {"data": traces, "layout": _layout(**axes, height=320)}

@@ -223,8 +223,8 @@ _ACCURACY = {
 
 def _accuracy(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[tuple[str, Any]]]]:
     """Return column names, and for each row the text and the value to sort by of each cell."""
-    head = ["variant", "AP", "difference to the base", "p (Holm)", "verdict"]
-    head += [_ACCURACY.get(name, name) for name in NAMES[1:]]
+    head = ["variant", "AP", "difference to the base", "p (Holm)"]
+    head += [*(_ACCURACY.get(name, name) for name in NAMES[1:]), "verdict"]
     body = []
     for row in rows:
         pair = row["paired"]
@@ -234,11 +234,11 @@ def _accuracy(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[tuple[st
             text = f"{pair.mean:+.4f}"
             text += "" if math.isnan(pair.low) else f" [{pair.low:+.4f}, {pair.high:+.4f}]"
             corrected = "" if math.isnan(pair.holm) else f"{pair.holm:.3f}"
-            cells += [(text, pair.mean), (corrected, pair.holm), (pair.verdict, pair.verdict)]
+            cells += [(text, pair.mean), (corrected, pair.holm)]
         else:
-            verdict = pair.verdict if pair else "the base"
-            cells += [("", ""), ("", ""), (verdict, verdict)]
+            cells += [("", ""), ("", "")]
         cells += [(_plus_minus(row["total"][n]), row["total"][n].mean) for n in NAMES[1:]]
+        cells.append((pair.verdict if pair else "the base",) * 2)
         body.append(cells)
     return head, body
 
@@ -455,7 +455,7 @@ def _finding(row: dict[str, Any], colors: dict[str, str]) -> str:
     elif pair.differences:
         big, small = f"{pair.mean:+.4f}", pair.verdict
         if not math.isnan(pair.low):
-            small += f"; 95 % interval {pair.low:+.4f} to {pair.high:+.4f}"
+            small += f"; 95\N{NO-BREAK SPACE}% interval {pair.low:+.4f} to {pair.high:+.4f}"
     else:
         big, small = "no result", pair.verdict
     kind = " (control: more of the same)" if row["kind"] == "control" else ""
