@@ -19,6 +19,12 @@ def test_without_ray_it_says_how_to_get_it(monkeypatch):
         cluster.Cluster("auto", "cpu")
 
 
+def test_an_address_without_a_cluster_is_refused():
+    pytest.importorskip("ray")
+    with pytest.raises(ConfigError, match=r"--ray 127\.0\.0\.1:1: no cluster"):
+        cluster.Cluster("127.0.0.1:1", "cpu")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_two_nodes_leave_the_same_records(whole, tiny, tmp_path, capsys):

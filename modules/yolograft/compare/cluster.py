@@ -7,6 +7,8 @@ comparison was started on; checkpoints stay where they were trained, below the s
 
 from __future__ import annotations
 
+import re
+import socket
 import sys
 import time
 from pathlib import Path
@@ -37,9 +39,11 @@ class Cluster:
             )
         self.ray = ray
         try:
+            if match := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):  # Ray asks for minutes
+                socket.create_connection((match[1], int(match[2])), timeout=10).close()
             if not ray.is_initialized():
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             msg = (
                 f"--ray {address}: no cluster answers ({' '.join(str(error).split())[:200]})\n\n"
                 "Hint: start one with `ray start --head`, and give its address"
