@@ -108,9 +108,10 @@ class _Run:
             _seed(self.job["seed"], self.epoch)
             loader.generator.manual_seed(self.job["seed"] * 1_000_003 + self.epoch)
             data = loader.dataset
-            for i in getattr(data, "buffer", ()):  # mosaic draws from the images seen last
-                data.ims[i] = None
-            getattr(data, "buffer", []).clear()
+            if data.cache != "ram":  # mosaic draws from the images seen last
+                for i in data.buffer:
+                    data.ims[i] = None
+                data.buffer.clear()
             reset(loader)
 
         loader.reset = anew
