@@ -162,6 +162,15 @@ class Plan:
         return int(kept + running)
 
 
+def decimals(gflops: float) -> str:
+    """Return GFLOPs with as many places as small models and small images need.
+
+    Args:
+        gflops: Of a model.
+    """
+    return f"{gflops:.{2 if gflops >= 1 else 4}f}"
+
+
 def threads() -> str:
     """Return ``OMP_NUM_THREADS`` for all runs: sums of floats depend on it, also on other nodes."""
     return os.environ.get("OMP_NUM_THREADS") or "1"  # Ultralytics' own default
@@ -554,8 +563,9 @@ def scale_up(
         if following and abs(following.gflops - target) < abs(control.gflops - target):
             control = following
     return control, (
-        f"The control {control.name} ({control.source}) has {control.gflops:.2f} GFLOPs; the "
-        f"dearest variant, {dearest.name}, has {dearest.gflops:.2f}, the base {base.gflops:.2f}."
+        f"The control {control.name} ({control.source}) has {decimals(control.gflops)} GFLOPs; "
+        f"the dearest variant, {dearest.name}, has {decimals(dearest.gflops)}, the base "
+        f"{decimals(base.gflops)}."
     )
 
 

@@ -6,7 +6,7 @@ import time
 from copy import deepcopy
 from typing import Any
 
-from yolograft.compare.plan import Plan, Variant
+from yolograft.compare.plan import Plan, Variant, decimals
 
 #: Images in a step of the probe on a processor, where time grows with them; a GPU gets the batch.
 _IMAGES = 2
@@ -83,7 +83,7 @@ def text(plan: Plan, spent: dict[str, float]) -> str:
     """
     rows = [("variant", "what", "parameters", "GFLOPs", "time of a run")]
     for one in plan.variants:
-        cost = (f"{one.params:,}", f"{one.gflops:.2f}", duration(spent[one.name]))
+        cost = (f"{one.params:,}", decimals(one.gflops), duration(spent[one.name]))
         rows.append((one.name, f"{one.kind}: {one.source}", *cost))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = [

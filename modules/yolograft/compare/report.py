@@ -19,6 +19,7 @@ from typing import Any
 
 from yolograft.compare import figures, statistics
 from yolograft.compare.evaluate import NAMES
+from yolograft.compare.plan import decimals
 from yolograft.compare.probe import duration
 from yolograft.registry import refuse
 
@@ -169,9 +170,11 @@ def _title(plan: dict[str, Any]) -> str:
 
 def _facts(plan: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     size = plan["settings"]["imgsz"]
+    fraction = plan["settings"].get("fraction", 1.0)
+    part = "" if fraction == 1 else f" (fraction {fraction:g} of them used)"
     devices = Counter(run["environment"]["device"] for row in rows for run in row["runs"])
     return (
-        f"{Path(plan['data']).name}: {plan['images']['train']:,} training and "
+        f"{Path(plan['data']).name}: {plan['images']['train']:,} training{part} and "
         f"{plan['images']['val']:,} validation images, {size} pixels, "
         f"{_count(plan['epochs'], 'epoch')}, {_count(len(plan['seeds']), 'seed')}. "
         f"Trained on {', '.join(devices) or 'nothing yet'}."
@@ -257,7 +260,7 @@ def _costs(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[tuple[str, 
             [
                 (row["name"], row["name"]),
                 (f"{row['params']:,}", row["params"]),
-                (f"{row['gflops']:.2f}", row["gflops"]),
+                (decimals(row["gflops"]), row["gflops"]),
                 (latency, one["milliseconds"] if one else ""),
                 _cell(many and many["images_per_second"], "{:.1f}".format),
                 _cell(total["seconds"].mean, duration),
@@ -383,7 +386,7 @@ def latex(plan: dict[str, Any], rows: list[dict[str, Any]]) -> str:
         mean = [_plus_minus(row["total"][name], r"\pm") or "--" for name in ("AP", "AP50")]
         latency = f"{row['speed']['1']['milliseconds']:.2f}" if row["speed"] else "--"
         cells = [_tex(row["name"]), f"${mean[0]}$", shift, f"${mean[1]}$"]
-        cells += [f"{row['params'] / 1e6:.2f}", f"{row['gflops']:.2f}", latency]
+        cells += [f"{row['params'] / 1e6:.2f}", decimals(row["gflops"]), latency]
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
