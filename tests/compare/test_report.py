@@ -49,6 +49,7 @@ def test_markdown_tells_differences_and_what_they_rest_on(files):
     assert f"- sk: AP {pair.mean:+.4f} (95 % interval {interval}): {pair.verdict}." in text
     assert "corrected by Holm's method for 4 comparisons" in text
     assert "| 754" not in text
+    assert "below 0.001" not in text
     assert "| 12 min 34 s |" in text
 
 
@@ -89,6 +90,15 @@ def test_failed_and_missing_runs_are_told(project):
     assert "at 2 seeds" in text
     assert "ca-seed0 failed: out of memory" in (project / "report.html").read_text()
     assert "--" in (project / "table.tex").read_text()
+
+
+def test_runs_that_learned_nothing_are_told(project):
+    for file in (project / "records").glob("*-seed*.json"):
+        record = json.loads(file.read_text())
+        record["metrics"]["AP"] = 0.0002
+        file.write_text(json.dumps(record))
+    assert "AP is below 0.001 throughout" in report.write(project)
+    assert "AP is below 0.001 throughout" in (project / "report.html").read_text()
 
 
 def test_front_holds_what_nothing_beats():

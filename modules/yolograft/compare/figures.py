@@ -135,6 +135,7 @@ def _pareto(rows: list[dict[str, Any]], key: str, title: str) -> dict[str, Any]:
     span = [min((p[0] for p in points), default=0) - 0.3 * wide]  # room for the first name
     span.append(max((p[0] for p in points), default=1) + 0.15 * wide)
     axes = {"xaxis": {"title": {"text": title}, "range": span}, "yaxis": {"title": {"text": "AP"}}}
+    axes["yaxis"]["rangemode"] = "nonnegative"
     return {"data": traces, "layout": _layout(**axes, height=320)}
 
 
@@ -178,7 +179,7 @@ def _differences(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "data": traces,
         "layout": _layout(
             height=90 + 46 * max(1, len(names)),
-            xaxis={"title": {"text": "AP minus the base's AP, same seed"}, "tickformat": "+.3f"},
+            xaxis={"title": {"text": "AP minus the base's"}, "tickformat": "+.3f"},
             yaxis={"categoryorder": "array", "categoryarray": names[::-1], "type": "category"},
             shapes=[{**zero, "line": {"color": BASE, "width": 1.5}}],
         ),
@@ -252,7 +253,7 @@ def _curves(rows: list[dict[str, Any]], key: str, title: str) -> dict[str, Any]:
             margin={"l": 50, "r": 14, "t": 60, "b": 46},
             height=380,
             xaxis={"title": {"text": "epoch"}, "rangemode": "tozero"},
-            yaxis={"title": {"text": title}},
+            yaxis={"title": {"text": title}, "rangemode": "nonnegative"},
         ),
     }
 
@@ -279,6 +280,7 @@ def _classes(rows: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:
                 "z": table,
                 "colorscale": [[0, "#f4f6f1"], [0.5, "#8fc1c9"], [1, "#0b4f6c"]],
                 "zmin": 0,
+                "zmax": max((v for one in table for v in one if v is not None), default=0) or 1,
                 "xgap": 2,
                 "ygap": 2,
                 "showscale": not few,

@@ -61,6 +61,8 @@ def write(project: Path) -> str:
         part.write_text(text, encoding="utf-8", newline="")
         os.replace(part, project / name)
     lines = [f"{row['name']}: {_difference(row)}" for row in rows if row["paired"]]
+    if note := _nothing(rows):
+        lines.append(note)
     return "\n".join([*lines, f"Report: {project / 'report.html'}"])
 
 
@@ -166,6 +168,17 @@ def _title(plan: dict[str, Any]) -> str:
     tested = others[:-1] if plan["variants"][-1]["kind"] == "control" else others
     names = ", ".join(tested[:6]) + (f" and {len(tested) - 6} more" if len(tested) > 6 else "")
     return f"{base} against {names}"
+
+
+def _nothing(rows: list[dict[str, Any]]) -> str:
+    """Return a warning where differences say nothing, since no run has learned to find anything."""
+    found = [run["metrics"]["AP"] or 0.0 for row in rows for run in row["runs"]]
+    if not found or max(found) >= 0.001:
+        return ""
+    return (
+        "No run has learned to find anything: AP is below 0.001 throughout, so that nothing here "
+        "compares the variants. Give more epochs."
+    )
 
 
 def _facts(plan: dict[str, Any], rows: list[dict[str, Any]]) -> str:
@@ -346,7 +359,7 @@ def markdown(
         failures: From :func:`read`.
     """
     parts = [f"# {_title(plan)}", _facts(plan, rows)]
-    parts += [_failure(one) for one in failures]
+    parts += [*map(_failure, failures), _nothing(rows)]
     parts.append("\n".join(f"- {r['name']}: {_difference(r)}." for r in rows if r["paired"]))
     parts += ["## Accuracy", _pipes(*_accuracy(rows)), "## Cost", _pipes(*_costs(rows))]
     parts += [_speed_words(rows), "## Figures"]
@@ -417,7 +430,11 @@ def _page(
     return template.substitute(
         title=escape(_title(plan)),
         facts=escape(_facts(plan, rows)),
-        failures="".join(f'<p class="bad">{escape(_failure(one))}</p>' for one in failures),
+        failures="".join(
+            f'<p class="bad">{escape(text)}</p>'
+            for text in (*map(_failure, failures), _nothing(rows))
+            if text
+        ),
         findings="\n".join(_finding(row, colors) for row in rows),
         rules=escape(_rules(plan, rows)),
         accuracy=_html_table(*_accuracy(rows), colors),
