@@ -124,6 +124,7 @@ class _Done:
         pass
 
 
+@pytest.mark.slow
 def test_a_failed_variant_does_not_stop_the_others(tiny, tmp_path, capsys):
     made = plan.make(
         "yolov8n.yaml", ["ca"], str(tiny), 2, 1, tmp_path / "p", {"imgsz": 32, "device": "cpu"}
