@@ -56,6 +56,9 @@ EXPORTED = (
     ),
 )
 
+#: How many random models of a cell are tried until one is steady enough to be compared.
+SEEDS = 3
+
 #: The model whose building is timed, and how often.
 BUILT, ROUNDS = "yolo11n", 9
 
@@ -70,9 +73,12 @@ REPORT = """\
 A cell is one recipe on one YAML, {scale}. `+`: the config is grafted, the host
 builds the model, and it takes one training step by the host's own loss (two images, {imgsz}
 pixels, RT-DETR {imgsz_rtdetr}); each block gets a finite gradient, and none gets zeros alone.
-`E`: besides, the trained model is saved, loaded by `YOLO(...)` and exported to ONNX (opset
-{opset}), which returns what the model returns, to within {tolerance:g} (largest difference:
-{gap:.1e}). A letter: refused, for the reason below. `F`: failed.
+`E`: besides, the trained model, its BatchNorm's statistics taken from a batch, is saved, loaded by
+`YOLO(...)` and exported to ONNX (opset {opset}), which returns what the model returns in float64,
+to within {tolerance:g}, or ten times what float32 itself costs that model, which has never learned
+to be steady (in the middle of all cells {gap:.1e}, at most {widest:.1e}), and is ten times nearer
+than a black picture, or another random model is drawn. A letter: refused, for the reason below.
+`F`: failed.
 
 Convolutions start from He's initialisation, and what the blocks start at zero from small random
 numbers, so that no term of a block is hidden from the gradient or from the export.
@@ -258,7 +264,8 @@ def cell(base: str, recipe: str, scale: str = "", export: bool = False) -> dict:
 
     Returns:
         The figures of the cell: its scale, the blocks in the model, the largest difference of the
-        exported model.
+        exported model, and, in `far`, that of a black picture, without which the first tells
+        nothing.
 
     Raises:
         ConfigError: If the recipe does not fit.
@@ -267,9 +274,8 @@ def cell(base: str, recipe: str, scale: str = "", export: bool = False) -> dict:
     import torch
     from ultralytics.nn import tasks
 
-    from yolograft.graft.report import _model
+    from yolograft.graft.report import host_model
 
-    torch.manual_seed(0)
     config = tasks.yaml_model_load(str(stock()[base]))
     if scales := config.get("scales"):
         narrowest = min(scales, key=lambda letter: scales[letter][1])
@@ -279,11 +285,22 @@ def cell(base: str, recipe: str, scale: str = "", export: bool = False) -> dict:
     start = time.process_time()
     grafted = engine.graft(config, recipe)
     patching = time.process_time() - start
-    model = _model(grafted.config)
-    blocks = blocks_of(model, grafted.rows)
-    step(model, blocks)
-    found = {"at": config.get("scale", ""), "blocks": len(blocks), "patching": round(patching, 3)}
-    return {**found, **exported(model)} if export else found
+    found = {"at": config.get("scale", ""), "patching": round(patching, 3)}
+    for seed in range(SEEDS):
+        torch.manual_seed(seed)
+        model = host_model(grafted.config)
+        blocks = blocks_of(model, grafted.rows)
+        step(model, blocks)
+        found["blocks"] = len(blocks)
+        if not export:
+            break
+        found |= exported(model)
+        if found["gap"] <= found["far"] / 10:
+            break
+    else:
+        msg = f"{SEEDS} random models of it are too unsteady to be compared"
+        raise RuntimeError(msg)
+    return found
 
 
 def blocks_of(model, rows: list[list]) -> list[tuple]:
@@ -380,8 +397,7 @@ def batch(model) -> dict:
 def exported(model) -> dict:
     """Export a model by the host, run it, and return how far it is from the model.
 
-    What it returns for noise has to be far from what it returns for a black picture, or nearness
-    would tell nothing.
+    The measure is the model in float64.
 
     Args:
         model: A model of the host's, which is saved as a checkpoint first.
@@ -391,6 +407,8 @@ def exported(model) -> dict:
     import torch
     from ultralytics import YOLO
 
+    shown = pictures(8)
+    settle(model, shown)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder, "model.pt")
         torch.save({"model": model}, weights)
@@ -398,17 +416,43 @@ def exported(model) -> dict:
         opset = max(one.version for one in onnx.load(file).opset_import if not one.domain)
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         eager = YOLO(weights).model.eval()
-    x = torch.rand(1, 3, IMGSZ, IMGSZ)
+    x = shown[:1]
     outputs = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    with torch.no_grad():
-        wanted, black = ([*tensors(eager(y))][: len(outputs)] for y in (x, torch.zeros_like(x)))
     outputs, moved = [*map(torch.from_numpy, outputs)], getattr(model, "end2end", False)
-    off = max(gap(y, z, moved) for y, z in zip(outputs, wanted, strict=True))
-    far = max(gap(y, z, moved) for y, z in zip(black, wanted, strict=True))
-    if not off <= min(TOLERANCE, far / 10):
-        msg = f"the exported model is {off:.1e} off, where a black picture is {far:.1e} off"
+    with torch.no_grad():
+        same, black = ([*tensors(eager(y))][: len(outputs)] for y in (x, torch.zeros_like(x)))
+        wanted = [y.float() for y in tensors(eager.double()(x.double()))][: len(outputs)]
+    off, own, far = (
+        max(gap(y, z, moved) for y, z in zip(found, wanted, strict=True))
+        for found in (outputs, same, black)
+    )
+    if not off <= max(TOLERANCE, 10 * own):
+        msg = f"the exported model is {off:.1e} off, where float32 itself is {own:.1e} off"
         raise RuntimeError(msg)
     return {"gap": off, "far": far, "opset": opset}
+
+
+def pictures(count: int):
+    """Return random pictures of few large patches, which deep layers can still tell apart."""
+    import torch
+
+    patches = torch.rand(count, 3, 4, 4)
+    return torch.nn.functional.interpolate(patches, (IMGSZ, IMGSZ), mode="nearest")
+
+
+def settle(model, shown) -> None:
+    """Let BatchNorm's statistics be those of pictures, so that the maps stay of the size of 1."""
+    import torch
+    from torch import nn
+
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model(shown)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def tensors(value: object) -> Iterator:
@@ -473,6 +517,7 @@ def report(args: argparse.Namespace, records: list[dict]) -> str:
             lines.append(f"- `F`: {r['base']} + {r['recipe']}: {r['reason']}")
     seconds = [(r["seconds"], f"{r['base']} + {r['recipe']}") for r in records]
     patching = [(r["patching"], f"{r['base']} + {r['recipe']}") for r in records if "patching" in r]
+    gaps = [r["gap"] for r in records if "gap" in r] or [math.nan]
     return REPORT.format(
         counts=counts(records),
         scale=f"at scale {args.scale} where it has it" if args.scale else "at its narrowest scale",
@@ -480,7 +525,8 @@ def report(args: argparse.Namespace, records: list[dict]) -> str:
         imgsz_rtdetr=IMGSZ_RTDETR,
         opset=", ".join(sorted({str(r["opset"]) for r in records if "opset" in r})) or "not run",
         tolerance=TOLERANCE,
-        gap=max((r["gap"] for r in records if "gap" in r), default=math.nan),
+        gap=median(gaps),
+        widest=max(gaps),
         table="\n".join("| " + " | ".join(row) + " |" for row in rows),
         reasons="## Reasons\n\n" + "\n".join(lines) + "\n" if lines else "",
         command=shlex.join(["python", "scripts/cross.py", *sys.argv[1:]]),

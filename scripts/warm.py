@@ -3,9 +3,11 @@
 
 A stock model is trained first. Each recipe is then grafted into it and trained on, with a gate
 (`--warm exact`) and without, beside the same graft with new weights and the stock model itself.
-Every run is one stock command; one that has finished is not run again.
+Every run is one stock command; one that has finished is not run again. Settings, as `key=value`,
+take the place of those that fit the drawn shapes.
 
-Example: python scripts/warm.py --recipes spd dcn sk cbam --epochs 60 --more 20
+Example: python scripts/warm.py --recipes spd dcn sk cbam --epochs 20 --more 10
+         python scripts/warm.py --data bccd.yaml --ways gate --more 1 imgsz=320 batch=16
 """
 
 from __future__ import annotations
@@ -14,25 +16,33 @@ import argparse
 import subprocess
 import sys
 from csv import DictReader
+from datetime import date
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 from processor import processor
 
+#: How a graft starts, and its colour.
+WAYS = {"gate": "tab:blue", "warm": "tab:orange", "cold": "tab:green"}
+
+#: What fits a drawn set of small pictures.
+SETTINGS = ["imgsz=160", "optimizer=AdamW", "lr0=0.001", "batch=16", "nbs=16", "mosaic=0"]
+
 REPORT = """\
 # Warm starts, epoch by epoch
 
-`{base}` was trained for {epochs} epochs on `{data}` at {imgsz} pixels, which gave mAP50-95
-{start:.3f}. Then every model below was trained for {more} epochs with the same settings, one seed.
+`{base}` was trained for {epochs} epochs on `{data}`, which gave mAP50-95 {start:.3f}. Then every
+model below was trained for {more} more ({settings}; seed 0).
 *gate*: `yolograft patch best.pt --recipe NAME --warm exact`; *warm*: the same without `--warm`;
 *cold*: the grafted config with new weights.
 
-Column 0 is before the first epoch.
+mAP50-95 after so many epochs; column 0 is before the first:
 
 {table}
-
-One seed on a drawn data set tells how fast a start is made good, and nothing about the final
-accuracy of a block. Ultralytics {ultralytics}, PyTorch {torch}, {processor}.
+{figure}
+One seed tells how fast a start is made good, and nothing about the final accuracy of a block.
+Ultralytics {ultralytics}, PyTorch {torch}, {processor}, {date}.
 
 ```sh
 python scripts/warm.py {command}
@@ -45,38 +55,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", default="yolov8n.yaml")
     parser.add_argument("--data", default="shapes.yaml")
-    parser.add_argument("--recipes", nargs="+", default=["spd", "dcn", "sk", "cbam"])
-    parser.add_argument("--epochs", type=int, default=60, help="of the stock model")
-    parser.add_argument("--more", type=int, default=20, help="of every model after that")
-    parser.add_argument("--imgsz", type=int, default=160)
+    parser.add_argument("--recipes", nargs="+", default=names())
+    parser.add_argument("--ways", nargs="+", choices=("gate", "warm", "cold"), default=list(WAYS))
+    parser.add_argument("--epochs", type=int, default=20, help="of the stock model")
+    parser.add_argument("--more", type=int, default=10, help="of every model after that")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/warm"))
     parser.add_argument("--report", type=Path, default=Path("docs/results/warm-start.md"))
-    args = parser.parse_args()
+    parser.add_argument("settings", nargs="*", default=SETTINGS, metavar="key=value")
+    args = parser.parse_intermixed_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
     best = train(args, "base", args.base, args.epochs) / "weights" / "best.pt"
     start = validate(args, best)
     rows = {args.base: [start, *curve(train(args, "stock", best, args.more))]}
-    for name in args.recipes:
-        for way, options in (("gate", ["--warm", "exact"]), ("warm", [])):
-            file = args.out / f"{name}-{way}.pt"
-            command = ["patch", best, "--recipe", name, "-o", file, "--force", *options]
-            run("yolograft", *command)
-            values = [validate(args, file), *curve(train(args, f"{name}-{way}", file, args.more))]
-            rows[f"{name}, {way}"] = values
-        cold = f"{Path(args.base).stem}-{name}.yaml"
-        rows[f"{name}, cold"] = [None, *curve(train(args, f"{name}-cold", cold, args.more))]
+    for name, way in product(args.recipes, args.ways):
+        before, model = None, f"{Path(args.base).stem}-{name}.yaml"
+        if way != "cold":
+            model = args.out / f"{name}-{way}.pt"
+            gate = ["--warm", "exact"] if way == "gate" else []
+            run("yolograft", "patch", best, "--recipe", name, "-o", model, "--force", *gate)
+            before = validate(args, model)
+        after = curve(train(args, f"{name}-{way}", model, args.more))
+        rows[f"{name}, {way}"] = [before, *after]
 
     args.report.parent.mkdir(parents=True, exist_ok=True)
+    values = vars(args) | {"settings": " ".join(args.settings)}
     args.report.write_text(
         REPORT.format(
-            **vars(args),
+            **values,
             start=start,
             table=table(rows, args.more),
+            figure=draw(rows, args) if args.more > 1 else "",
             ultralytics=version("ultralytics"),
             torch=version("torch"),
             processor=processor(),
+            date=date.today(),
             command=" ".join(sys.argv[1:]),
         ),
         encoding="utf-8",
@@ -95,11 +109,6 @@ def run(command: str, *args: object) -> str:
     return done.stdout
 
 
-def settings(args: argparse.Namespace) -> list[str]:
-    """Return what is the same for every run."""
-    return [f"data={args.data}", f"imgsz={args.imgsz}", f"device={args.device}", "workers=0"]
-
-
 def train(args: argparse.Namespace, name: str, model: object, epochs: int) -> Path:
     """Train a model, unless that was done before, and return the run's folder."""
     folder = args.out.resolve() / name
@@ -107,9 +116,9 @@ def train(args: argparse.Namespace, name: str, model: object, epochs: int) -> Pa
     if not done.exists():
         print(f"training {name}", flush=True)
         place = [f"project={args.out.resolve()}", f"name={name}", "exist_ok=True", "plots=False"]
-        budget = ["optimizer=AdamW", "lr0=0.001", "batch=16", "nbs=16", "mosaic=0", "seed=0"]
-        run("yolo", "detect", "train", f"model={model}", f"epochs={epochs}", *budget, *place,
-            *settings(args))  # fmt: skip
+        data = [f"data={args.data}", f"device={args.device}", "workers=0", "seed=0"]
+        run("yolo", "detect", "train", f"model={model}", f"epochs={epochs}", *data, *place,
+            *args.settings)  # fmt: skip
         done.touch()
     return folder
 
@@ -123,15 +132,43 @@ def curve(folder: Path) -> list[float]:
 
 def validate(args: argparse.Namespace, file: Path) -> float:
     """Return a checkpoint's mAP50-95."""
+    size = [setting for setting in args.settings if setting.startswith("imgsz=")]
     code = (
-        "import sys; from ultralytics import YOLO; "
-        "options = dict(o.split('=') for o in sys.argv[2:]); "
-        "options |= {k: int(options[k]) for k in ('imgsz', 'workers')}; "
+        "import sys, yaml; from ultralytics import YOLO; "
+        "options = {k: yaml.safe_load(v) for k, v in (o.split('=') for o in sys.argv[2:])}; "
         "print('mAP', YOLO(sys.argv[1]).val(**options, plots=False, verbose=False).box.map)"
     )
-    place = [f"project={args.out.resolve()}", "name=val"]
-    out = run("python", "-c", code, file, *settings(args), *place)
+    place = [f"project={args.out.resolve()}", "name=val", "exist_ok=True"]
+    data = [f"data={args.data}", f"device={args.device}", "workers=0"]
+    out = run("python", "-c", code, file, *data, *size, *place)
     return float(out.rpartition("mAP ")[2].split()[0])
+
+
+def names() -> list[str]:
+    """Return the pack's recipes."""
+    folder = Path(__file__).resolve().parents[1] / "cfg" / "recipes"
+    return sorted(file.stem for file in folder.glob("*.yaml"))
+
+
+def draw(rows: dict[str, list[float | None]], args: argparse.Namespace) -> str:
+    """Draw the curves beside the report, a panel for each recipe, and return the line for it."""
+    from matplotlib import pyplot
+
+    size = (3.2 * len(args.recipes), 3)
+    figure, panels = pyplot.subplots(1, len(args.recipes), figsize=size, sharey=True, squeeze=False)
+    for panel, name in zip(panels[0], args.recipes, strict=True):
+        panel.plot(rows[args.base], color="0.6", label="stock, trained on")
+        for way in args.ways:
+            values = rows[f"{name}, {way}"]
+            at = [epoch for epoch, value in enumerate(values) if value is not None]
+            panel.plot(at, [values[epoch] for epoch in at], color=WAYS[way], label=way)
+        panel.set(title=name, xlabel="epoch", ylim=(0, None))
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("mAP50-95")
+    panels[0][0].legend(frameon=False)
+    file = args.report.with_suffix(".png")
+    figure.savefig(file, dpi=110, bbox_inches="tight")
+    return f"\n![mAP50-95 by epoch]({file.name})\n"
 
 
 def table(rows: dict[str, list[float | None]], more: int) -> str:

@@ -14,6 +14,7 @@ import torch
 import yaml
 from ultralytics.nn import tasks
 
+from yolograft.graft import graft, write
 from yolograft.host.configs import CFG
 
 #: One config for each way in: a gate behind stages, a convolution inside them that exports by
@@ -36,10 +37,17 @@ def results(run):
         return [{k.strip(): float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+#: Both sides of a warm start's gates, at work.
+GATES = pytest.param("gates", marks=[pytest.mark.xdist_group("gates"), pytest.mark.slow])
+
+
+@pytest.fixture(scope="module", params=[*CONFIGS, GATES])
 def run(request, shapes, yolo, tmp_path_factory):
     """A run that was killed after its first epoch and then resumed."""
     folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "gates":
+        gated = write.text(graft("yolov8n.yaml", "sk,cbam,spd", warm="exact"))
+        (folder / "yolov8n-gates.yaml").write_text(gated)
     run = folder / "runs" / "first"
     train = [f"model=yolov8n-{request.param}.yaml", f"data={shapes}", "epochs=3", *SMALL]
     place = [f"project={folder / 'runs'}", "name=first"]

@@ -301,7 +301,7 @@ def _check_output(file: Path, force: bool, suffixes: tuple[str, ...]) -> None:
     if file.suffix not in suffixes:
         kind = "checkpoint" if ".pt" in suffixes else "model YAML"
         registry.refuse(f"{file}: the name of a {kind} ends in {suffixes[0]}", "use such a name")
-    if not file.parent.is_dir():
+    if not os.path.isdir(file.parent):
         registry.refuse(f"{file}: there is no folder {file.parent}", "make it first")
     if file.exists() and not (force and file.is_file()):
         registry.refuse(f"{file}: it exists", "use --force to write over it, or another name")

@@ -322,7 +322,7 @@ def _tell(run: Path) -> None:
     from yolograft.coco import metrics
 
     file = Path(run) / "coco_metrics.json"
-    if not file.is_file():
+    if not os.path.isfile(file):
         return
     content = json.loads(file.read_text())
     numbers = {k: v for k, v in content.items() if k in ("bbox", "segm", "keypoints")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import cv2
@@ -34,7 +35,7 @@ def open_set(file: Path, folder: Path | None = None, allow_missing: bool = False
     """
     content = {"val": str(file.resolve()), "allow_missing": allow_missing}
     if folder is not None:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             refuse(f"--images {folder}: no such folder", "name the folder of the images")
         content["images"] = str(folder.resolve())
     data = fill(resolve(content, file, file.parent))
@@ -188,7 +189,7 @@ def check(file: Path, folder: Path | None, output: Path | None, allow_missing: b
         ConfigError: If the data set cannot be used, or the sheet cannot be written.
     """
     if output is not None:
-        if not output.parent.is_dir():
+        if not os.path.isdir(output.parent):
             refuse(f"{output}: there is no folder {output.parent}", "make it first")
         if not cv2.haveImageWriter(output.name):
             refuse(f"{output}: no kind of picture that OpenCV writes", "name it sheet.jpg")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,9 @@ def resolve(content: dict[str, Any], file: Path, datasets: Path) -> dict[str, An
     if root is not None and not (isinstance(root, str) and is_text(root)):
         refuse(f"{file}: 'path' is {root!r}", "name the folder that the other paths start from")
     root = Path(root or Path(file).parent)
-    if not root.exists() and not root.is_absolute():
+    if not os.path.exists(root) and not root.is_absolute():
         beside = Path(file).parent / root
-        root = beside if beside.exists() else Path(datasets) / root
+        root = beside if os.path.exists(beside) else Path(datasets) / root
     root = root.resolve()
     new = {k: v for k, v in content.items() if k not in ("images", "allow_missing")}
     new["path"] = str(root)

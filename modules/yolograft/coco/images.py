@@ -34,13 +34,13 @@ def find_folder(index: Index, given: str | Path | None) -> Path:
         ConfigError: If there is no such folder, or no layout holds one of the images.
     """
     if given is not None:
-        if not Path(given).is_dir():
+        if not os.path.isdir(given):
             refuse(f"{given}: no such folder of images", "correct `images:` in the data YAML")
         return Path(given)
     step = max(len(index.names) // _LOOKED_AT, 1)
     names = index.names[::step]
     tried = list(layouts(index.file))
-    found = [sum((folder / clean(name)).is_file() for name in names) for folder in tried]
+    found = [sum(os.path.isfile(folder / clean(name)) for name in names) for folder in tried]
     if not any(found):
         refuse(
             f"{index.file}: none of its images was found, such as {index.names[0]!r}; tried "
@@ -68,7 +68,7 @@ def layouts(file: Path) -> Iterable[Path]:
         if name:
             folders += [root / "images" / name, root / name / "images", root / name]
     folders += [here, here / "images", root / "images", root / "data", root / "JPEGImages", root]
-    return dict.fromkeys(folder for folder in folders if folder.is_dir())
+    return dict.fromkeys(folder for folder in folders if os.path.isdir(folder))
 
 
 def clean(name: str) -> str:

@@ -374,7 +374,12 @@ def _width(step: Step, graph: Graph, row: int) -> int:
 
 
 def _is_exact(step: Step, graph: Graph, row: int, new: list, source: int) -> bool:
-    """Tell whether a new row can do what the base does, with no gate: tried on the two layers."""
+    """Tell whether a new row can do what the base does, with no gate: tried on the two layers.
+
+    SPDConv can, but would not stay near it: next to the convolution's weights stand three times as
+    many zeros, which an optimizer that gives all weights steps of one size moves as far.
+    """
+    from yolograft.blocks.spd import SPDConv
     from yolograft.graft import exact
 
     shape = graph.shapes[source] if source >= 0 else graph.picture
@@ -387,6 +392,8 @@ def _is_exact(step: Step, graph: Graph, row: int, new: list, source: int) -> boo
         return True  # as above
     if step.action == "insert":
         return exact.is_identity(layers[0], shape[0])
+    if isinstance(layers[0], SPDConv):
+        return False
     carried = exact.carry(*layers)
     return carried is not None and not carried.fresh
 

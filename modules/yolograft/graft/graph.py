@@ -316,11 +316,21 @@ def _build(config: dict, rows: list, name: str, ch: int, device: str):
     return layers.eval()
 
 
+def without_weights(row: list) -> list:
+    """Return a copy of a row that downloads no weights when it is built.
+
+    Args:
+        row: A row of a config.
+    """
+    row = deepcopy(list(row))
+    if row[2] == "TorchVision" and len(row[3]) > 2:
+        row[3][2] = None
+    return row
+
+
 def _lighter(row: list) -> list:
     """Return a copy of a row with the same shape, that is quicker to build."""
-    source, repeats, label, args = deepcopy(list(row))
-    if label == "TorchVision" and len(args) > 2:
-        args[2] = None  # no download of weights
+    source, repeats, label, args = without_weights(row)
     if label.startswith("RepNCSPELAN4") and len(args) > 3 and isinstance(args[3], int):
         args[3] = 1  # its repeats, which depth does not reach
     return [source, repeats, label, args]

@@ -136,7 +136,7 @@ def find(name: str) -> str | None:
     if not re.fullmatch(r"[\w.-]+", name):
         return None
     files = (Path("recipes") / f"{name}.yaml", CFG / "recipes" / f"{name}.yaml")
-    return next((str(file) for file in files if file.is_file()), None)
+    return next((str(file) for file in files if os.path.isfile(file)), None)
 
 
 def load_all(recipe: str | dict | Path | Iterable) -> list[Recipe]:

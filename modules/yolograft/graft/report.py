@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 from yolograft.graft.engine import Graft
+from yolograft.graft.graph import without_weights
 from yolograft.graft.write import flow
 
 
@@ -89,7 +90,7 @@ def _count(config: dict, rows: set[int], imgsz: int, device: str) -> _Figures:
 
     from yolograft.cost import count
 
-    model = _model(deepcopy(config)).eval()
+    model = host_model(config).eval()
     if device == "meta":
         strides = getattr(model.model[-1], "stride", None)
         model = model.to("meta")
@@ -111,10 +112,17 @@ def _count(config: dict, rows: set[int], imgsz: int, device: str) -> _Figures:
     return _Figures(whole.params, whole.gflops, by_row, sizes)
 
 
-def _model(config: dict):
-    """Return the host's model of a config, by what its head is."""
+def host_model(config: dict):
+    """Return the host's model of a config, by what its head is.
+
+    Args:
+        config: What a model YAML holds. Rows that would download weights are built without.
+    """
     from ultralytics.nn import tasks
 
+    config = deepcopy(config)
+    for part in ("backbone", "head"):
+        config[part] = [without_weights(row) for row in config[part]]
     label = config["head"][-1][2]
     special = {
         "RTDETRDecoder": "RTDETRDetectionModel",

@@ -61,9 +61,7 @@ class Report:
 
 
 def concerns(target: nn.Module, source: nn.Module) -> bool:
-    """Tell whether a warm start is for this room: a block stands in one of the two models.
-
-    A model of the same layers as the checkpoint, such as one that is resumed, needs no help.
+    """Tell whether a model is for this room: a block stands in it, or in the checkpoint.
 
     Args:
         target: The model to fill.
@@ -72,10 +70,52 @@ def concerns(target: nn.Module, source: nn.Module) -> bool:
     models = (target, source)
     if not all(isinstance(getattr(m, "model", None), nn.Sequential) for m in models):
         return False
-    if not any(split(label)[1] for m in models for label in _labels(m)):
-        return False
+    return any(split(label)[1] for m in models for label in _labels(m))
+
+
+def differ(target: nn.Module, source: nn.Module) -> bool:
+    """Tell whether layers have to be matched; those of a model that is resumed have not.
+
+    Args:
+        target: The model to fill.
+        source: The model of a checkpoint.
+    """
     mine, theirs = list(target.model)[:-1], list(source.model)[:-1]
     return len(mine) != len(theirs) or not all(map(_is_same, mine, theirs))
+
+
+def widen(target: nn.Module, source: nn.Module) -> None:
+    """Give the class branches of a head the width that a checkpoint's have.
+
+    The host derives the width inside them from the number of classes, so that with another number
+    none of their tensors would fit, and neither would they when such a model is resumed. Recent
+    releases do the same; to them nothing is left to do.
+
+    Args:
+        target: The model to fill.
+        source: The model of a checkpoint.
+    """
+    head, other = target.model[-1], source.model[-1]
+    for name in ("cv3", "one2one_cv3"):
+        mine, theirs = getattr(head, name, None), getattr(other, name, None)
+        if not (isinstance(mine, nn.ModuleList) and isinstance(theirs, nn.ModuleList)):
+            continue
+        if _widths(mine, 0) != _widths(theirs, 0) or _widths(mine, -1) == _widths(theirs, -1):
+            continue
+        theirs = copy.deepcopy(theirs)
+        for branch, old in zip(theirs, mine, strict=True):
+            if branch[-1].out_channels != old[-1].out_channels:
+                branch[-1] = nn.Conv2d(branch[-1].in_channels, old[-1].out_channels, 1)
+        weight = mine[0][-1].weight
+        setattr(head, name, theirs.to(weight).requires_grad_(weight.requires_grad))
+        theirs.train(mine.training)
+        head.bias_init()
+
+
+def _widths(branches: nn.ModuleList, which: int) -> list[int]:
+    """Return the input channels of the first or last convolution of each branch."""
+    convolutions = [[m for m in b.modules() if isinstance(m, nn.Conv2d)] for b in branches]
+    return [found[which].in_channels for found in convolutions if found]
 
 
 def _labels(model: nn.Module) -> list[str]:
@@ -104,6 +144,7 @@ def warm_start(
         ConfigError: If the checkpoint is of another scale, or its BatchNorm is folded.
     """
     _check(target, source)
+    widen(target, source)
     old = trace(source)
     new = trace(target)
     pairs, doubts = match(target, source, new, old)
