@@ -111,7 +111,6 @@ def main(args: argparse.Namespace) -> int:
         return 0
     from yolograft.compare import report, run
 
-    report.check()
     engine = _engine(args, plan)
     for note in plan.notes:
         print(note)

@@ -12,7 +12,6 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -21,25 +20,10 @@ from yolograft.compare import figures, statistics
 from yolograft.compare.evaluate import NAMES
 from yolograft.compare.plan import decimals
 from yolograft.compare.probe import duration
-from yolograft.registry import refuse
 
 #: Longest side of an example image on the page, in pixels.
 _SIDE = 420
 _CLASS_COLORS = ("#ffd400", "#00e5ff", "#ff5d8f", "#7cff4f", "#ff9a3c", "#c29bff", "#ffffff")
-
-
-def check() -> None:
-    """Refuse to start where a report could not be written in the end.
-
-    Raises:
-        ConfigError: If a package is missing.
-    """
-    for name in ("scipy", "plotly", "matplotlib", "faster_coco_eval"):
-        if find_spec(name) is None:
-            refuse(
-                f"a comparison needs {name.replace('_', '-')}, which is not installed",
-                'pip install "yolograft[compare]" brings it',
-            )
 
 
 def write(project: Path) -> str:
