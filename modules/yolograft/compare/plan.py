@@ -530,8 +530,8 @@ def _counted(one: Variant, data: dict[str, Any], imgsz: int) -> Variant:
         config["kpt_shape"] = data["kpt_shape"]
     if config.get("scales"):
         config["scale"] = config.get("scale") or next(iter(config["scales"]))
-    figures = report._figures(config, set(), imgsz)
-    return replace(one, config=config, params=figures.params, gflops=figures.gflops)
+    cost = report.figures(config, set(), imgsz)
+    return replace(one, config=config, params=cost.params, gflops=cost.gflops)
 
 
 # ---------------------------------------------------------------------------------------- control

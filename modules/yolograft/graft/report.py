@@ -11,7 +11,7 @@ from yolograft.graft.write import flow
 
 
 @dataclass(frozen=True)
-class _Figures:
+class Figures:
     """What a model costs: in all, and by row; ``sizes`` are those of the rows' maps."""
 
     params: int
@@ -35,8 +35,8 @@ def text(result: Graft) -> str:
     changed = [i for i, origin in enumerate(result.origins) if origin.relation != "kept"]
     gone = sorted({row.index for row in result.base.rows} - {o.row for o in result.origins})
     touched = {result.origins[i].row for i in changed if result.origins[i].relation != "after"}
-    before = _figures(base, touched | {*gone}, imgsz)
-    after = _figures(new, set(changed), imgsz)
+    before = figures(base, touched | {*gone}, imgsz)
+    after = figures(new, set(changed), imgsz)
 
     lines = [("", "layer", "before", "after", "parameters", "GFLOPs", "output")]
     entries = [(result.origins[i].row, 1, i) for i in changed] + [(row, 0, -1) for row in gone]
@@ -47,11 +47,11 @@ def text(result: Graft) -> str:
             lines.append(("-", str(row), was, "", *_numbers(before.rows[row]), ""))
             continue
         now = f"{result.rows[i][2]} {flow(result.rows[i][3])}"
-        figures, size = after.rows[i], after.sizes[i]
+        cost, size = after.rows[i], after.sizes[i]
         if result.origins[i].relation == "after":
-            lines.append(("+", str(i), "", now, *_numbers(figures), size))
+            lines.append(("+", str(i), "", now, *_numbers(cost), size))
         else:
-            both = _numbers(before.rows[row], figures)
+            both = _numbers(before.rows[row], cost)
             lines.append(("~", str(i), was, now, *both, size))
     total = _numbers((before.params, before.gflops), (after.params, after.gflops))
     lines.append(("", "total", "", "", *total, ""))
@@ -77,15 +77,21 @@ def _numbers(one: tuple[int, float], other: tuple[int, float] | None = None) -> 
     return params, gflops
 
 
-def _figures(config: dict, rows: set[int], imgsz: int) -> _Figures:
-    """Count a model; nothing is computed, where its layers do without."""
+def figures(config: dict, rows: set[int], imgsz: int) -> Figures:
+    """Count a model; nothing is computed, where its layers do without.
+
+    Args:
+        config: What a model YAML holds.
+        rows: Rows to count by themselves, too.
+        imgsz: Pixels of the picture's sides.
+    """
     try:
         return _count(config, rows, imgsz, "meta")
     except (RuntimeError, NotImplementedError):
         return _count(config, rows, imgsz, "cpu")
 
 
-def _count(config: dict, rows: set[int], imgsz: int, device: str) -> _Figures:
+def _count(config: dict, rows: set[int], imgsz: int, device: str) -> Figures:
     import torch
 
     from yolograft.cost import count
@@ -109,7 +115,7 @@ def _count(config: dict, rows: set[int], imgsz: int, device: str) -> _Figures:
     with torch.device(device):
         costs = {i: count(model.model[i], inputs=inputs[i]) for i in rows}
     by_row = {i: (cost.params, cost.gflops) for i, cost in costs.items()}
-    return _Figures(whole.params, whole.gflops, by_row, sizes)
+    return Figures(whole.params, whole.gflops, by_row, sizes)
 
 
 def host_model(config: dict):
