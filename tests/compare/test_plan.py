@@ -14,7 +14,7 @@ import yaml
 
 from yolograft import cli
 from yolograft.compare import data, plan, run, train
-from yolograft.graft.report import _model
+from yolograft.graft.report import host_model
 from yolograft.registry import ConfigError
 
 SETTINGS = {"imgsz": 64, "device": "cpu", "batch": 4}
@@ -101,7 +101,7 @@ def test_coco_json_counts_by_its_images(tiny_json):
 def test_variants_share_the_start_of_the_base(small):
     sk = small.variants[1]
     torch.manual_seed(5)
-    base, model = _model(deepcopy(small.base.config)), _model(deepcopy(sk.config))
+    base, model = host_model(deepcopy(small.base.config)), host_model(deepcopy(sk.config))
     count = train.share(base, model, sk.origins)
     state = model.state_dict()
     same = {  # sk is swapped inside stages: rows keep their numbers
@@ -117,12 +117,12 @@ def test_variants_share_the_start_of_the_base(small):
 def test_variants_of_a_trained_base_are_warm_started(small):
     """From a checkpoint everything is carried, into layers that do what they did, or nothing."""
     grafted = plan._variant("spd", small.base)
-    base, model = _model(deepcopy(small.base.config)), _model({**grafted.config, "nc": 5})
+    base, model = host_model(deepcopy(small.base.config)), host_model({**grafted.config, "nc": 5})
     assert train.carry(base, model) == len(base.state_dict())
     image = torch.rand(1, 3, 64, 64)
     outputs = [one.eval()(image)[0] for one in (base, model)]
     assert torch.allclose(*outputs, atol=1e-4, rtol=1e-4)
-    other = _model({**deepcopy(small.base.config), "scale": "s"})
+    other = host_model({**deepcopy(small.base.config), "scale": "s"})
     assert train.carry(base, other) == 0
 
 
