@@ -29,13 +29,13 @@ def _one(plan: Plan, variant: Variant) -> float:
     from ultralytics.cfg import get_cfg
     from ultralytics.utils.torch_utils import select_device
 
-    from yolograft.graft.report import _model
+    from yolograft.graft.report import host_model
 
     name = plan.devices[0]
     device = select_device(name, verbose=False)
     batch = plan.settings["batch"] if device.type == "cuda" else _IMAGES
     size = -(-plan.settings["imgsz"] // 32) * 32
-    model = _model(deepcopy(variant.config)).to(device)
+    model = host_model(deepcopy(variant.config)).to(device)
     model.args = get_cfg(overrides={**plan.settings, "epochs": plan.epochs})
     image = torch.rand(batch, model.yaml.get("channels", 3), size, size, device=device)
 

@@ -64,9 +64,9 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fused(config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
-    from yolograft.graft.report import _model
+    from yolograft.graft.report import host_model
 
-    model = _model(dict(config)).eval().fuse(verbose=False)
+    model = host_model(dict(config)).eval().fuse(verbose=False)
     return model.to(device, dtype).requires_grad_(False)
 
 
