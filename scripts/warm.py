@@ -74,7 +74,8 @@ def main() -> None:
         if way != "cold":
             model = args.out / f"{name}-{way}.pt"
             gate = ["--warm", "exact"] if way == "gate" else []
-            run("yolograft", "patch", best, "--recipe", name, "-o", model, "--force", *gate)
+            if not model.exists():  # else it is the one that was trained on
+                run("yolograft", "patch", best, "--recipe", name, "-o", model, *gate)
             before = validate(args, model)
         after = curve(train(args, f"{name}-{way}", model, args.more))
         rows[f"{name}, {way}"] = [before, *after]

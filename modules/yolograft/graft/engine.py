@@ -374,12 +374,13 @@ def _width(step: Step, graph: Graph, row: int) -> int:
 
 
 def _is_exact(step: Step, graph: Graph, row: int, new: list, source: int) -> bool:
-    """Tell whether a new row can do what the base does, with no gate: tried on the two layers.
+    """Tell whether a new row does what the base does with no gate: tried on the two layers.
 
-    SPDConv can, but would not stay near it: next to the convolution's weights stand three times as
-    many zeros, which an optimizer that gives all weights steps of one size moves as far.
+    SPDConv and DeformConv can, but training takes them elsewhere than the convolution: beside its
+    weights stand zeros, three times as many or those of the offsets, which an optimizer that gives
+    all weights steps of one size moves as far.
     """
-    from yolograft.blocks.spd import SPDConv
+    from yolograft.blocks import DeformConv, SPDConv
     from yolograft.graft import exact
 
     shape = graph.shapes[source] if source >= 0 else graph.picture
@@ -392,7 +393,7 @@ def _is_exact(step: Step, graph: Graph, row: int, new: list, source: int) -> boo
         return True  # as above
     if step.action == "insert":
         return exact.is_identity(layers[0], shape[0])
-    if isinstance(layers[0], SPDConv):
+    if any(isinstance(module, SPDConv | DeformConv) for module in layers[0].modules()):
         return False
     carried = exact.carry(*layers)
     return carried is not None and not carried.fresh
