@@ -21,6 +21,7 @@ from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
+from cross import recipe_names
 from processor import processor
 
 #: How a graft starts, and its colour.
@@ -55,8 +56,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", default="yolov8n.yaml")
     parser.add_argument("--data", default="shapes.yaml")
-    parser.add_argument("--recipes", nargs="+", default=names())
-    parser.add_argument("--ways", nargs="+", choices=("gate", "warm", "cold"), default=list(WAYS))
+    parser.add_argument("--recipes", nargs="+", default=recipe_names())
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--epochs", type=int, default=20, help="of the stock model")
     parser.add_argument("--more", type=int, default=10, help="of every model after that")
     parser.add_argument("--device", default="cpu")
@@ -143,12 +144,6 @@ def validate(args: argparse.Namespace, file: Path) -> float:
     data = [f"data={args.data}", f"device={args.device}", "workers=0"]
     out = run("python", "-c", code, file, *data, *size, *place)
     return float(out.rpartition("mAP ")[2].split()[0])
-
-
-def names() -> list[str]:
-    """Return the pack's recipes."""
-    folder = Path(__file__).resolve().parents[1] / "cfg" / "recipes"
-    return sorted(file.stem for file in folder.glob("*.yaml"))
 
 
 def draw(rows: dict[str, list[float | None]], args: argparse.Namespace) -> str:

@@ -36,7 +36,7 @@ CELLS = [
     ("yolo26-depth", "cbam"),
     ("yolov8-rtdetr", "se"),
 ]
-EXPORTS = [("yolov8", "sk"), ("yolo11-cls", "cbam"), ("yolo26", "stn")]
+EXPORTS = [("yolov8", "sk"), ("yolo11-cls", "stn"), ("yolo26", "cbam")]
 
 #: Every seventh cell; the shift makes each recipe meet each kind of YAML.
 MORE = [
@@ -62,7 +62,7 @@ def test_cells_build_and_train(base, recipe):
 @pytest.mark.parametrize(("base", "recipe"), EXPORTS)
 def test_cells_export(base, recipe):
     found = cross.cell(base, recipe, export=True)
-    assert found["gap"] <= found["far"] / 100
+    assert found["gap"] <= cross.TOLERANCE
     assert found["opset"] <= 18
 
 

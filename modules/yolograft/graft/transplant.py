@@ -144,7 +144,6 @@ def warm_start(
         ConfigError: If the checkpoint is of another scale, or its BatchNorm is folded.
     """
     _check(target, source)
-    widen(target, source)
     old = trace(source)
     new = trace(target)
     pairs, doubts = match(target, source, new, old)

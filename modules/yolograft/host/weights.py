@@ -29,8 +29,8 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
             source = weights.get("ema") or weights.get("model")
         if not (isinstance(source, nn.Module) and transplant.concerns(self, source)):
             return original(self, weights, verbose)
+        transplant.widen(self, source)
         if not transplant.differ(self, source):
-            transplant.widen(self, source)
             return original(self, weights, verbose)
         source = source.float()
         report = transplant.warm_start(self, source, lambda donor: original(self, donor, False))
