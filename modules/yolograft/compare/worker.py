@@ -57,11 +57,14 @@ def write(file: Path, content: dict[str, Any]) -> None:
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}")
-    with part.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1, allow_nan=False)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(part, file)
+    try:
+        with part.open("w", encoding="utf-8") as stream:
+            json.dump(content, stream, indent=1, allow_nan=False)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
