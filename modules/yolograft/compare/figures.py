@@ -10,6 +10,13 @@ from typing import Any
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#a0522d", "#6a3d9a")
 BASE, CONTROL = "#767676", "#111111"
 
+#: Where colours come round again, the marks and lines differ: by Plotly's names, by Matplotlib's.
+_ROUNDS = (("circle", "o", "solid", "-"), ("cross", "P", "dot", ":"), ("x", "X", "dashdot", "-."))
+_KINDS = {"base": ("square", "s", "solid", "-"), "control": ("diamond", "D", "dash", "--")}
+
+#: Rows up to which figures go side by side on the page.
+FEW = 9
+
 _SIDES = ("top left", "top right", "bottom right", "top center", "bottom left", "bottom center")
 
 #: What AP is drawn over: key of a row, axis title.
@@ -28,6 +35,11 @@ def color(row: dict[str, Any], index: int) -> str:
         index: Its place among the rows.
     """
     return {"base": BASE, "control": CONTROL}.get(row["kind"], COLORS[(index - 1) % len(COLORS)])
+
+
+def _mark(row: dict[str, Any], index: int) -> tuple[str, str, str, str]:
+    """Return mark and line of a variant, each as Plotly and as Matplotlib call it."""
+    return _KINDS.get(row["kind"]) or _ROUNDS[(index - 1) // len(COLORS) % len(_ROUNDS)]
 
 
 def cost(row: dict[str, Any], key: str) -> float | None:
@@ -113,7 +125,7 @@ def _pareto(rows: list[dict[str, Any]], key: str, title: str) -> dict[str, Any]:
                 "marker": {
                     "size": 11,
                     "color": color(row, i),
-                    "symbol": {"base": "square", "control": "diamond"}.get(row["kind"], "circle"),
+                    "symbol": _mark(row, i)[0],
                 },
                 "hovertemplate": f"{row['name']}<br>AP %{{y:.4f}} ± {reach:.4f}<br>"
                 f"{title}: %{{x:.3f}}<extra></extra>",
@@ -136,7 +148,7 @@ def _pareto(rows: list[dict[str, Any]], key: str, title: str) -> dict[str, Any]:
     span.append(max((p[0] for p in points), default=1) + 0.15 * wide)
     axes = {"xaxis": {"title": {"text": title}, "range": span}, "yaxis": {"title": {"text": "AP"}}}
     axes["yaxis"]["rangemode"] = "nonnegative"
-    return {"data": traces, "layout": _layout(**axes, height=320)}
+    return {"data": traces, "layout": _layout(**axes, height=320 if len(rows) <= FEW else 420)}
 
 
 def _differences(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -237,11 +249,7 @@ def _curves(rows: list[dict[str, Any]], key: str, title: str) -> dict[str, Any]:
                 "y": [b[1] for b in band],
                 "name": row["name"],
                 "legendgroup": row["name"],
-                "line": {
-                    "color": shade,
-                    "width": 2,
-                    "dash": "dash" if row["kind"] == "control" else "solid",
-                },
+                "line": {"color": shade, "width": 2, "dash": _mark(row, i)[2]},
                 "hovertemplate": f"{row['name']}, epoch %{{x}}<br>%{{y:.4f}}<extra></extra>",
             }
         )
@@ -251,7 +259,7 @@ def _curves(rows: list[dict[str, Any]], key: str, title: str) -> dict[str, Any]:
             showlegend=True,
             legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             margin={"l": 50, "r": 14, "t": 60, "b": 46},
-            height=380,
+            height=330 + 5 * len(traces),  # room for the names
             xaxis={"title": {"text": "epoch"}, "rangemode": "tozero"},
             yaxis={"title": {"text": title}, "rangemode": "nonnegative"},
         ),
@@ -290,7 +298,7 @@ def _classes(rows: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:
         ],
         "layout": _layout(
             height=90 + (30 if few else 16) * len(classes),
-            xaxis={"type": "category", "side": "top", "tickangle": -30},
+            xaxis={"type": "category", "side": "top", "tickangle": -45, "dtick": 1},
             yaxis={"type": "category", "autorange": "reversed"},
             margin={"l": 50, "r": 10, "t": 30, "b": 10},
         ),
@@ -346,7 +354,7 @@ def _draw_pareto(figure: Any, rows: list[dict[str, Any]]) -> None:
                 continue
             points.append((x, total.mean))
             reach = 0 if math.isnan(row["reach"]) else row["reach"]
-            marker = {"base": "s", "control": "D"}.get(row["kind"], "o")
+            marker = _mark(row, i)[1]
             axes.errorbar(x, total.mean, reach, fmt=marker, color=color(row, i), capsize=3, ms=5)
             axes.annotate(row["name"], (x, total.mean), (4, 4), textcoords="offset points", size=7)
         line = front(points)
@@ -379,8 +387,7 @@ def _draw_curves(figure: Any, rows: list[dict[str, Any]]) -> None:
         if not band:
             continue
         epochs, mean, low, high = zip(*band, strict=True)
-        style = "--" if row["kind"] == "control" else "-"
-        axes.plot(epochs, mean, style, color=color(row, i), label=row["name"], lw=1.5)
+        axes.plot(epochs, mean, _mark(row, i)[3], color=color(row, i), label=row["name"], lw=1.5)
         axes.fill_between(epochs, low, high, color=color(row, i), alpha=0.13, lw=0)
     axes.set_xlabel("epoch")
     axes.set_ylabel("AP on the validation split")

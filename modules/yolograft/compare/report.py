@@ -425,6 +425,7 @@ def _page(
         source=escape(f"AP from {' and '.join(sorted(source))}." if source else ""),
         cost=_html_table(*_costs(rows), colors),
         speed=escape(_speed_words(rows)),
+        abreast="trio" if len(rows) <= figures.FEW else "",
         examples=_examples(rows),
         how=escape(
             "The same again; it goes on where it was stopped. Each variant's model YAML is in "
