@@ -196,9 +196,13 @@ def _rules(plan: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 def _speed_words(rows: list[dict[str, Any]]) -> str:
     timed = [row for row in rows if row["speed"]]
-    first = "Training time and peak memory are means over seeds"
-    memory = {run["peak_memory"]["of"] for row in rows for run in row["runs"]}
-    text = f"{first}; memory is that of {' and '.join(sorted(memory))}. " if memory else ""
+    memory = " and ".join(sorted({r["peak_memory"]["of"] for row in rows for r in row["runs"]}))
+    text = (
+        f"Training time, by the clock and beside whatever else ran, and peak memory, that of "
+        f"{memory}, are means over seeds. "
+        if memory
+        else ""
+    )
     if timed:
         calls = timed[0]["speed"]["1"]["calls"]
         text += (
