@@ -1,4 +1,4 @@
-"""Latency and throughput of the fused models, measured in turns.
+"""Latency and throughput of the fused models, measured in turns, and what they ran on.
 
 Each model gets a short block of calls in every round, warm first: what slows the machine for a
 while slows all of them. Time is of the forward pass alone, without reading images and NMS.
@@ -6,12 +6,16 @@ while slows all of them. Time is of the forward pass alone, without reading imag
 
 from __future__ import annotations
 
+import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from yolograft.compare.plan import versions
 
 #: Batches that are timed.
 BATCHES = (1, 32)
@@ -30,8 +34,6 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         job: ``models`` by name, each a config; ``imgsz``, ``device``, ``key``.
     """
     from ultralytics.utils.torch_utils import select_device
-
-    from yolograft.compare.worker import environment
 
     device = select_device(job["device"], verbose=False)
     dtype = torch.float16 if device.type == "cuda" else torch.float32
@@ -61,6 +63,37 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "imgsz": size,
         "environment": environment(device),
     }
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return what a run ran on.
+
+    Args:
+        device: Where it runs.
+    """
+    return {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "host": platform.node(),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        **versions(),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a GPU or of the processor.
+
+    Args:
+        device: Where it runs.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
+    return name or platform.processor() or platform.machine()
 
 
 def _fused(config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> torch.nn.Module:

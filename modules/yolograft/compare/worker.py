@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import platform
 import sys
 import threading
 import time
@@ -73,7 +72,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     Args:
         job: From :meth:`yolograft.compare.plan.Plan.job`, with ``folder`` and ``device``.
     """
-    from yolograft.compare import evaluate
+    from yolograft.compare import evaluate, speed
     from yolograft.compare import train as training
 
     folder = Path(job["folder"])
@@ -113,7 +112,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
         },
         "transferred": {"tensors": trainer.carried[0], "of": trainer.carried[1]},
         "checkpoint": str(Path("runs", folder.name, "weights", "best.pt")),
-        "environment": environment(trainer.device),
+        "environment": speed.environment(trainer.device),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 
@@ -141,41 +140,6 @@ def _curve(file: Path) -> list[dict[str, Any]]:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and abs(value) < float("inf") else None
-
-
-def environment(device: Any) -> dict[str, Any]:
-    """Return what a run ran on.
-
-    Args:
-        device: ``torch.device``.
-    """
-    import torch
-
-    return {
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "host": platform.node(),
-        "cuda": torch.version.cuda if device.type == "cuda" else None,
-        **versions(),
-    }
-
-
-def device_name(device: Any) -> str:
-    """Return the name of a GPU or of the processor.
-
-    Args:
-        device: ``torch.device``.
-    """
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
-    return name or platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":
