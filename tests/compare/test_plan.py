@@ -52,6 +52,18 @@ def test_next_scale_is_the_control_where_it_is_near(small):
     assert control.gflops == dear.gflops
 
 
+@pytest.mark.parametrize(
+    ("base", "factor", "reach"),
+    [("yolo11n", 1.35, 0.1), ("yolo11n", 1.5, 0.1), ("yolo12n", 3.3, 0.1), ("yolo12n", 1.5, 1.5)],
+)
+def test_a_control_is_found_where_attention_takes_some_widths_only(base, factor, reach):
+    """Heads of 64 channels, and in yolo12, which only doubles, areas of 32."""
+    start = plan._counted(plan._load("base", f"{base}.yaml"), {"nc": 5}, 64)
+    dear = replace(start, name="dear", gflops=factor * start.gflops)
+    control, _ = plan.scale_up(start, [dear], {"nc": 5}, 64)
+    assert control.gflops == pytest.approx(dear.gflops, rel=reach)
+
+
 def test_key_is_that_of_the_inputs(small, tiny):
     jobs = {job["id"]: job["key"] for job in small.jobs}
     assert len({*jobs.values()}) == 6

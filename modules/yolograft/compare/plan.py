@@ -47,6 +47,8 @@ _OWN = {
 _TASKS = ("detect", "segment", "pose", "obb")
 #: Share of GFLOPs within which the next scale is near enough to be the control.
 _NEAR = 0.05
+#: Widths, a hundredth apart, that are tried until the host can build one.
+_NUDGES = 12
 
 
 @dataclass(frozen=True)
@@ -559,9 +561,10 @@ def scale_up(
     if following and abs(following.gflops / target - 1) <= _NEAR:
         control = following
     else:
-        control = _widened(base, target, data, imgsz)
-        if following and abs(following.gflops - target) < abs(control.gflops - target):
-            control = following
+        choice = [one for one in (_widened(base, target, data, imgsz), following) if one]
+        if not choice:
+            refuse(f"{base.name}: no wider one can be built as a control", "choose another base")
+        control = min(choice, key=lambda one: abs(one.gflops - target))
     return control, (
         f"The control {control.name} ({control.source}) has {decimals(control.gflops)} GFLOPs; "
         f"the dearest variant, {dearest.name}, has {decimals(dearest.gflops)}, the base "
@@ -580,10 +583,11 @@ def _next_scale(base: Variant, data: dict[str, Any], imgsz: int) -> Variant | No
     return _counted(Variant(name, "control", f"scale {scales[at]}", config), data, imgsz)
 
 
-def _widened(base: Variant, target: float, data: dict[str, Any], imgsz: int) -> Variant:
+def _widened(base: Variant, target: float, data: dict[str, Any], imgsz: int) -> Variant | None:
     """Return the base with its widths multiplied, by bisection; channels go in steps of 8."""
+    found: list[Variant] = []
 
-    def wide(factor: float) -> Variant:
+    def scaled(factor: float) -> Variant:
         config = deepcopy(base.config)
         scales, scale = config.get("scales"), config.get("scale")
         if scales:
@@ -594,14 +598,23 @@ def _widened(base: Variant, target: float, data: dict[str, Any], imgsz: int) -> 
         name = f"{base.name}-wide"
         return _counted(Variant(name, "control", f"width x {factor:.3f}", config), data, imgsz)
 
-    low, high, found = 1.0, 1.25, []
-    while (one := wide(high)).gflops < target and high < 8:
+    def wide(factor: float) -> Variant | None:
+        """Return the least width from here on that can be built: attention takes some only."""
+        for _ in range(_NUDGES):
+            try:
+                found.append(scaled(factor))
+            except (AssertionError, RuntimeError):
+                factor *= 1.01
+            else:
+                return found[-1]
+        return None
+
+    low, high = 1.0, 1.25
+    while ((one := wide(high)) is None or one.gflops < target) and high < 8:
         low, high = high, high * 1.5
-        found.append(one)
-    found.append(one)
     for _ in range(6):
         middle = (low + high) / 2
-        found.append(one := wide(middle))
-        low, high = (middle, high) if one.gflops < target else (low, middle)
+        one = wide(middle)
+        low, high = (middle, high) if one and one.gflops < target else (low, middle)
     larger = [one for one in found if one.gflops > base.gflops] or found[-1:]
-    return min(larger, key=lambda one: (abs(one.gflops - target), one.params))
+    return min(larger, key=lambda one: (abs(one.gflops - target), one.params), default=None)
