@@ -331,7 +331,7 @@ def save(rows: list[dict[str, Any]], folder: Path) -> list[str]:
     with rc_context(style):
         for name, draw, size in (
             ("pareto", _draw_pareto, (9, 3)),
-            ("differences", _draw_differences, (6, 1 + 0.45 * len(rows))),
+            ("differences", _draw_differences, (6, 1 + 0.28 * len(rows))),
             ("curves", _draw_curves, (6, 3.4)),
         ):
             figure = Figure(figsize=size, layout="constrained")
