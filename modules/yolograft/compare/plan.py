@@ -47,6 +47,8 @@ _OWN = {
 _TASKS = ("detect", "segment", "pose", "obb")
 #: Share of GFLOPs within which the next scale is near enough to be the control.
 _NEAR = 0.05
+#: Share within which no nearer width is looked for.
+_EQUAL = 0.01
 #: Widths, a hundredth apart, that are tried until the host can build one.
 _NUDGES = 12
 
@@ -615,6 +617,8 @@ def _widened(base: Variant, target: float, data: dict[str, Any], imgsz: int) -> 
     for _ in range(6):
         middle = (low + high) / 2
         one = wide(middle)
+        if one and abs(one.gflops / target - 1) < _EQUAL:
+            break
         low, high = (middle, high) if one and one.gflops < target else (low, middle)
     larger = [one for one in found if one.gflops > base.gflops] or found[-1:]
     return min(larger, key=lambda one: (abs(one.gflops - target), one.params), default=None)
