@@ -85,18 +85,19 @@ def figures(config: dict, rows: set[int], imgsz: int) -> Figures:
         rows: Rows to count by themselves, too.
         imgsz: Pixels of the picture's sides.
     """
+    model = host_model(config)  # what cannot be built is not tried again
     try:
-        return _count(config, rows, imgsz, "meta")
+        return _count(model, rows, imgsz, "meta")
     except (RuntimeError, NotImplementedError):
-        return _count(config, rows, imgsz, "cpu")
+        return _count(host_model(config), rows, imgsz, "cpu")
 
 
-def _count(config: dict, rows: set[int], imgsz: int, device: str) -> Figures:
+def _count(model, rows: set[int], imgsz: int, device: str) -> Figures:
     import torch
 
     from yolograft.cost import count
 
-    model = host_model(config).eval()
+    model = model.eval()
     if device == "meta":
         strides = getattr(model.model[-1], "stride", None)
         model = model.to("meta")
