@@ -1,10 +1,12 @@
 """Wait for the Ultralytics modules that the host room wraps.
 
-Runs at every Python start, so it imports ``sys`` alone. When one of the watched modules has been
-executed, ``yolograft.host.attach`` is called with its name; until then Ultralytics is not touched.
+Runs at every Python start, so it imports only what is loaded by then. When one of the watched
+modules has been executed, ``yolograft.host.attach`` is called with its name; until then Ultralytics
+is not touched.
 """
 
 import sys
+from _thread import get_ident
 
 WATCHED = (
     "ultralytics.nn.tasks",
@@ -20,13 +22,14 @@ class _Watcher:
     """Meta path finder that lets the other finders work, then listens for the end of the load."""
 
     def __init__(self):
-        self._seeking = False
+        self._seeking = set()  # threads whose other finders are asked just now
 
     def find_spec(self, name, path=None, target=None):
         """Return the spec that the other finders give, its loader extended by our call."""
-        if name not in WATCHED or self._seeking:
+        thread = get_ident()
+        if name not in WATCHED or thread in self._seeking:
             return None
-        self._seeking = True
+        self._seeking.add(thread)
         try:
             for finder in sys.meta_path:
                 find = getattr(finder, "find_spec", None)
@@ -34,7 +37,7 @@ class _Watcher:
                 if spec is not None:
                     return _listen(spec)
         finally:
-            self._seeking = False
+            self._seeking.remove(thread)
         return None
 
 

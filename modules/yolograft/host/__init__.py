@@ -8,6 +8,8 @@ configs.py    ``ultralytics.nn.tasks.yaml_model_load``      ``model=yolov8n-sk.y
                                                             and ``yolo11n-cbam.yaml`` is grafted
 fuse.py       ``ultralytics.nn.tasks.BaseModel.fuse``       the blocks fold their BatchNorm too
               and ``BaseModel.is_fused``
+load.py       ``ultralytics.nn.tasks.torch_load``           ``ULTRALYTICS_SAFE_LOAD=1`` accepts
+                                                            checkpoints that hold the blocks
 weights.py    ``ultralytics.nn.tasks.BaseModel.load``       a grafted model takes over the tensors
                                                             of the checkpoint that it grew from
 data.py       ``ultralytics.data.utils.check_file``         ``data=shapes.yaml`` is found
@@ -19,19 +21,19 @@ validator.py  steps of ``DetectionValidator`` and           the official COCO nu
 trainer.py    ``engine.trainer.BaseTrainer.save_metrics``   results.csv has a column for each
 ============  ============================================  ====================================
 
-Two files wrap nothing. ``classifier.py`` holds the one block that is a class of Ultralytics', so
-that the host knows a classification net by it; ``nodes.py`` the trainer for several machines, which
-``yolograft train`` hands to Ultralytics.
+Three files wrap nothing. ``trial.py`` runs blocks of others once. ``classifier.py`` holds the one
+block that is a class of Ultralytics', so that the host knows a classification net by it;
+``nodes.py`` the trainer for several machines, which ``yolograft train`` hands to Ultralytics.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import FunctionType, ModuleType
+from typing import Any
 
 #: Host function -> None when wrapped, else the reason why not. Read by ``yolograft doctor``.
 STATUS: dict[str, str | None] = {}
@@ -49,7 +51,7 @@ def attach(name: str) -> None:
     Args:
         name: Full module name.
     """
-    from yolograft.host import build, configs, data, fuse, parser, trainer, validator, weights
+    from yolograft.host import build, configs, data, fuse, load, parser, trainer, validator, weights
 
     detect = "ultralytics.models.yolo.detect.val:DetectionValidator"
     segment = "ultralytics.models.yolo.segment.val:SegmentationValidator"
@@ -58,6 +60,7 @@ def attach(name: str) -> None:
         ("ultralytics.nn.tasks:yaml_model_load", ("path",), configs.make),
         ("ultralytics.nn.tasks:BaseModel.fuse", ("self", "verbose"), fuse.make),
         ("ultralytics.nn.tasks:BaseModel.is_fused", ("self",), fuse.make_is_fused),
+        ("ultralytics.nn.tasks:torch_load", (), load.make),
         ("ultralytics.nn.tasks:BaseModel.load", ("self", "weights", "verbose"), weights.make),
         ("ultralytics.data.utils:check_file", ("file",), data.make),
         (
@@ -78,15 +81,13 @@ def attach(name: str) -> None:
         (f"{segment}.init_metrics", ("self", "model"), validator.make_init_masks),
         ("ultralytics.engine.trainer:BaseTrainer.save_metrics", ("self", "metrics"), trainer.make),
     ):
-        if target.startswith(name + ":") and STATUS.get(target, "") is not None:
+        if target.startswith(name + ":"):
             try:
                 wrap(target, parameters, make)
                 STATUS[target] = None
             except Exception as error:
                 STATUS[target] = str(error)
                 _warn(target, error)
-    if name == "ultralytics.nn.tasks":
-        _allow_safe_load()
 
 
 def wrap(target: str, parameters: tuple[str, ...], make: Callable) -> None:
@@ -124,22 +125,44 @@ def wrap(target: str, parameters: tuple[str, ...], make: Callable) -> None:
 
 
 def _rebind(name: str, original: Callable, replacement: Callable) -> None:
+    """Replace the copies of a host function, and those of its wrap before a reload."""
     for module in list(sys.modules.values()):
-        if isinstance(module, ModuleType) and vars(module).get(name) is original:
-            setattr(module, name, replacement)
+        if isinstance(module, ModuleType):
+            held = vars(module).get(name)
+            before = vars(held)["__wrapped__"] if _is_wrap(held) else held
+            if before is original or (
+                before is not held and before.__globals__ is original.__globals__
+            ):
+                setattr(module, name, replacement)
 
 
-def _allow_safe_load() -> None:
-    from yolograft import registry
-    from yolograft.blocks import _layers, blend
+def _is_wrap(function: Any) -> bool:
+    return isinstance(function, FunctionType) and "_yolograft" in vars(function)
 
-    registry.allow_safe_load(_layers.ConvNormAct)
-    registry.allow_safe_load(blend.Blend)
-    for block in registry._BUILT_IN:
-        if block.role != "classifier":
-            registry.allow_safe_load(block.load())
-    # It adds itself: where its own import has led here, it holds no class yet.
-    importlib.import_module("yolograft.host.classifier")
+
+def with_globals(function: FunctionType, **others: Any) -> FunctionType:
+    """Return a copy of a function that sees other objects under some of its global names.
+
+    Args:
+        function: Of the host, which stays as it is.
+        **others: The names and what they are to mean.
+
+    Raises:
+        Misfit: If the function does not use a name.
+    """
+    for name in others:
+        if name not in function.__code__.co_names:
+            msg = f"{function.__qualname__} does not use {name}"
+            raise Misfit(msg)
+    copy = FunctionType(
+        function.__code__,
+        {**function.__globals__, **others},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
 
 
 def _warn(target: str, error: Exception) -> None:

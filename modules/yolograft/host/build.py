@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from types import ModuleType
 
+from yolograft.host import with_globals
 from yolograft.registry import refuse
 
 
@@ -29,11 +31,7 @@ def make(build: ModuleType, original: Callable) -> Callable:
                 f"{'text prompts' if kwargs.get('multi_modal') else cfg.task}",
                 "use label files for that task",
             )
-        stock = build.YOLODataset
-        build.YOLODataset = CocoDataset  # the host's own call, with all its defaults
-        try:
-            return original(cfg, img_path, batch, data, *args, **kwargs)
-        finally:
-            build.YOLODataset = stock
+        build_ours = with_globals(inspect.unwrap(original), YOLODataset=CocoDataset)
+        return build_ours(cfg, img_path, batch, data, *args, **kwargs)  # with the host's defaults
 
     return build_yolo_dataset

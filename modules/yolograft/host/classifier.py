@@ -9,7 +9,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from ultralytics.nn.modules.head import Classify
 
-from yolograft import registry
 from yolograft.blocks import _layers
 from yolograft.blocks.hrnet import HRHead
 
@@ -62,6 +61,3 @@ class Classifier(Classify):
             return x
         y = x.softmax(1)
         return y if self.export else (y, x)
-
-
-registry.allow_safe_load(Classifier)

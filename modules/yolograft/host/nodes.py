@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from datetime import timedelta
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.utils import DEFAULT_CFG_DICT, LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import strip_optimizer
 
+from yolograft.host import with_globals
 from yolograft.registry import refuse
 
 
@@ -83,6 +84,17 @@ class _OnCpu(nn.parallel.DistributedDataParallel):
         super().__init__(module, **kwargs)
 
 
+class _View:
+    """A module of which some names mean something else."""
+
+    def __init__(self, module: ModuleType, **others: Any):
+        self._module = module
+        vars(self).update(others)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
 def across(trainer: type) -> type:
     """Return a trainer that works across machines.
 
@@ -105,13 +117,10 @@ def across(trainer: type) -> type:
                 self.device = torch.device("cuda", torch.cuda.current_device())
 
         def _setup_train(self, *args):
-            stock = nn.parallel.DistributedDataParallel
-            if self.device.type == "cpu":
-                nn.parallel.DistributedDataParallel = _OnCpu
-            try:
-                super()._setup_train(*args)
-            finally:
-                nn.parallel.DistributedDataParallel = stock
+            if self.device.type != "cpu":
+                return super()._setup_train(*args)
+            ours = _View(nn, parallel=_View(nn.parallel, DistributedDataParallel=_OnCpu))
+            return with_globals(trainer._setup_train, nn=ours)(self, *args)
 
         def final_eval(self):
             """Make the checkpoints small; who called validates the best one, in one process."""

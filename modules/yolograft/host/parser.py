@@ -19,6 +19,7 @@ from torch import nn
 
 from yolograft import registry
 from yolograft.blocks.blend import Blend
+from yolograft.host import trial
 from yolograft.registry import Block, ConfigError, refuse
 
 _ROW = re.compile(
@@ -194,18 +195,18 @@ def _check_source(where: str, label: str, source: object, index: int) -> None:
 
 def _check_arguments(row: _Row, label: str) -> None:
     """Refuse arguments that the block does not have, or that have to be named."""
-    parameters = registry.parameters(row.cls)
     role, given = row.block.role, row.positional
+    derived = registry.widths(row.cls, role) or ()
+    parameters = [p for p in registry.parameters(row.cls) if p not in derived]
     if row.host:
-        derived = registry.ROLES[role]  # positional arguments are the stage's own
+        pass  # positional arguments are the stage's own
     elif role in ("conv", "down"):
-        derived = ("c1", "c2")
         if not given:
             refuse(
                 f"{row.where}: {label}: the output channels are missing", f"write {label}, [256]"
             )
         _check_count(row, label, "c2", given[0])
-        extra = ["k", "s"] if parameters[:4] == ["c1", "c2", "k", "s"] else []
+        extra = parameters[:2] if parameters[:2] in (["k", "s"], ["kernel_size", "stride"]) else []
         if len(given) > 1 + len(extra):
             _refuse_positional(row, label, given[1 + len(extra)], ["c2", *extra], parameters)
         for name, value in zip(extra, given[1:], strict=False):
@@ -213,28 +214,25 @@ def _check_arguments(row: _Row, label: str) -> None:
                 refuse(f"{row.where}: {label}: {name} is given twice")
             row.named[name] = value
     elif role == "backbone":
-        derived = ("c1",)
-        if len(given) > 1:
-            _refuse_positional(row, label, given[1], parameters[1:2], parameters)
+        width, derived = derived[1:], derived[: 1 + len(given)]
+        if len(given) > len(width):
+            _refuse_positional(row, label, given[-1], list(width), parameters)
         if given:
-            derived = ("c1", parameters[1])
-            _check_count(row, label, parameters[1], given[0])
+            _check_count(row, label, width[0], given[0])
+        else:
+            parameters = [*width, *parameters]
     elif role == "classifier":
-        derived = ("c1", "c2")
         if given != ["nc"]:
             refuse(
                 f"{row.where}: {label}: the arguments {given!r} are not the number of classes",
                 f"write {label}, [nc]",
             )
-    else:
-        derived = registry.ROLES[role]
-        if given:
-            _refuse_positional(row, label, given[0], [], parameters)
-    known = [p for p in parameters if p not in derived]
+    elif given:
+        _refuse_positional(row, label, given[0], [], parameters)
     for name in row.named:
-        if name not in known:
-            hint = registry.nearest(str(name), known) or (
-                f"{row.block.name} has {', '.join(known)}" if known else "it takes none"
+        if name in derived or (name not in parameters and not registry.takes_any(row.cls)):
+            hint = registry.nearest(str(name), parameters) or (
+                f"{row.block.name} has {', '.join(parameters)}" if parameters else "it takes none"
             )
             if name in derived:
                 hint = "the channels come from the layers around the block"
@@ -279,7 +277,7 @@ def _check_count(row: _Row, label: str, name: str, value: object) -> None:
 def _refuse_positional(
     row: _Row, label: str, value: object, allowed: list[str], parameters: list[str]
 ) -> None:
-    names = [p for p in parameters if p not in (*allowed, "c", "c1", "c2")]
+    names = [p for p in parameters if p not in allowed]
     takes = f"only {', '.join(allowed)} may stand" if allowed else "none may stand"
     example = f"; name it in a trailing mapping, as in {{{names[0]}: {value}}}" if names else ""
     refuse(
@@ -419,10 +417,12 @@ def _build(
     act = getattr(units[0], "act", None)
     layers = [_construct(row, channels[0], named, act)]
     for c in channels[1:]:  # the stride is spent by the first
-        layers.append(_construct(row, c, {k: v for k, v in named.items() if k != "s"}, act))
+        rest = {k: v for k, v in named.items() if k not in ("s", "stride")}
+        layers.append(_construct(row, c, rest, act))
     layer = nn.Sequential(*layers) if len(layers) > 1 else layers[0]
     if row.blend:
-        if old is None and (channels[0][0] != channels[0][-1] or named.get("s", 1) != 1):
+        stride = named.get("s", named.get("stride", 1))
+        if old is None and (channels[0][0] != channels[0][-1] or stride != 1):
             refuse(
                 f"{row.where}: {row.block.name}: blend=True, but the block changes the shape",
                 "name the layer before, as in {blend: [Conv, [256, 3, 2]]}",
@@ -478,13 +478,14 @@ def _construct(row: _Row, channels: tuple, named: dict, act: nn.Module | None) -
     if own and act is not None and named.get("act", own.default) is True:
         named = {**named, "act": deepcopy(act)}
     try:
-        module = row.cls(*channels, **named)
+        module = registry.build(row.cls, row.block.role, channels, named)
         registry.check_attributes(module, row.block.name)
     except (TypeError, ValueError) as error:
         text = str(error)
         name = "" if text.startswith(row.block.name) else f"{row.block.name}: "
         msg = f"{row.where}: {name}{text}"
         raise ConfigError(msg) from error
+    trial.check_maps(module, row.block, channels, row.where, inside=bool(row.host))
     return module
 
 
