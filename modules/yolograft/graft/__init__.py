@@ -10,6 +10,7 @@ engine.py      insert, replace, swap and remove; renumber; say where each new ro
 write.py       a config as a YAML file in Ultralytics' style
 report.py      the table that ``yolograft patch`` prints
 transplant.py  find each layer's counterpart in a checkpoint, and carry its tensors over
+rebuild.py     what a checkpoint's layers are, and its config does not say
 exact.py       what a trained layer's tensors are in the block that takes its place
 checkpoint.py  a trained model in, a grafted one out
 =============  ==================================================================================

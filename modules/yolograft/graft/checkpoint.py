@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from yolograft.graft import transplant
+from yolograft.graft import rebuild, transplant
 from yolograft.graft.engine import Graft, graft
 from yolograft.graft.graph import Graph
 from yolograft.registry import ConfigError, refuse
@@ -51,12 +51,19 @@ def patch(file: str, recipe: str | dict | list, warm: str | None = None) -> Patc
     dtype = next(source.parameters()).dtype
     source = source.float()
     result = graft(source.yaml, recipe, warm, name=Path(file).name)
-    channels = source.yaml.get("channels", 3)
+    if reshaped := rebuild.pruned(source):
+        refuse(
+            f"{file}: {reshaped} as its config builds it: the model was pruned or changed by hand",
+            "graft into the model before that",
+        )
+    channels = rebuild.channels(source.yaml)
     model = type(source)(copy.deepcopy(result.config), ch=channels, verbose=False)
     for name in ("names", "args", "task", "kpt_names"):
         if hasattr(source, name):
             setattr(model, name, copy.deepcopy(getattr(source, name)))
-    report = transplant.warm_start(model, source)
+    transplant.widen(model, source)
+    rows = {i: o.row for i, o in enumerate(result.origins) if o.relation != "after"}
+    report = transplant.warm_start(model, source, rows=rows)
     return Patched(model.eval(), result, report, content, dtype)
 
 

@@ -287,9 +287,9 @@ def _sk(new: SKConv, old: nn.Module) -> Carried:
 
 
 def _done(carried: Carried, new: nn.Module, old: nn.Module) -> Carried:
-    """Count a block as exact, unless its activation is another."""
+    """Count a block as exact, unless its activation is another, or its BatchNorm's eps."""
     if not carried.fresh:
-        if _acts_alike(new, old):
+        if _acts_alike(new, old) and new.bn.eps == old.bn.eps:
             carried.exact = 1
         else:
             carried.fresh = [""]

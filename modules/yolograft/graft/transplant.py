@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from yolograft.graft import exact
+from yolograft.graft import exact, rebuild
 from yolograft.graft.exact import Carried
 from yolograft.graft.graph import split
 from yolograft.registry import refuse
@@ -40,6 +40,8 @@ class Report:
         of: What was compared.
         left: Tensors that were not taken over, in words.
         fresh: Blocks that start from nothing.
+        kept: What layers are as in the checkpoint, and their config does not say.
+        changed: What layers are otherwise than in the checkpoint, though their tensors fit.
     """
 
     total: int
@@ -49,15 +51,21 @@ class Report:
     of: str = "output"
     left: list[str] = field(default_factory=list)
     fresh: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
 
     def __str__(self):
         grafts = f"{self.exact} exact graft{'' if self.exact == 1 else 's'}"
+        if self.changed:
+            grafts = "not exact"
         line = f"yolograft: {self.carried}/{self.total} tensors carried, {grafts}"
         if self.change is not None:
             line += f", max {self.of} change {self.change:.1g}".replace("e-0", "e-")
         if self.fresh:
             line += f"\nstart fresh: {', '.join(self.fresh)}"
-        return "\n".join([line, *(f"left: {one}" for one in self.left)])
+        lines = [line, *(f"not as in the checkpoint: {one}" for one in self.changed)]
+        lines += [f"kept from the checkpoint: {one}" for one in self.kept]
+        return "\n".join([*lines, *(f"left: {one}" for one in self.left)])
 
 
 def concerns(target: nn.Module, source: nn.Module) -> bool:
@@ -131,7 +139,10 @@ def _is_same(new: nn.Module, old: nn.Module) -> bool:
 
 
 def warm_start(
-    target: nn.Module, source: nn.Module, load: Callable[[nn.Module], None] | None = None
+    target: nn.Module,
+    source: nn.Module,
+    load: Callable[[nn.Module], None] | None = None,
+    rows: dict[int, int] | None = None,
 ) -> Report:
     """Carry the tensors of a checkpoint into a model with other rows.
 
@@ -139,14 +150,17 @@ def warm_start(
         target: The host's model to fill.
         source: The model of a checkpoint.
         load: Fills the target from a model that holds the tensors by its own names.
+        rows: Layers of the target to those of the checkpoint, where they are known beforehand.
 
     Raises:
         ConfigError: If the checkpoint is of another scale, or its BatchNorm is folded.
     """
     _check(target, source)
+    kept = rebuild.keep(target, source, rows) if rows else []
     old = trace(source)
     new = trace(target)
     pairs, doubts = match(target, source, new, old)
+    kept = kept if rows else rebuild.keep(target, source, pairs)
     filled = _fill(target, source, pairs, new)
     donor = _donor(target, source, filled)
     if load is None:
@@ -156,6 +170,7 @@ def warm_start(
     else:
         load(donor)
     report = _report(target, source, pairs, filled, doubts)
+    report.kept, report.changed = kept, rebuild.changed(target, source, pairs)
     _compare(report, target, source, old)
     return report
 
@@ -586,3 +601,6 @@ def _compare(report: Report, target: nn.Module, source: nn.Module, old: Trace) -
     same_picture = target.yaml.get("channels", 3) == source.yaml.get("channels", 3)
     if same_picture and pairs and all(a.shape == b.shape for a, b in pairs):
         report.change = max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
+        size = max(float(b.abs().max()) for _, b in pairs)
+        if not (report.fresh or report.left or report.changed) and report.change > 1e-3 * size:
+            report.changed.append(f"the {report.of}, though layers and tensors are")

@@ -22,7 +22,7 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
     """
 
     def load(self, weights, verbose=True):
-        from yolograft.graft import transplant
+        from yolograft.graft import rebuild, transplant
 
         source = weights
         if isinstance(weights, dict):
@@ -30,10 +30,16 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
         if not (isinstance(source, nn.Module) and transplant.concerns(self, source)):
             return original(self, weights, verbose)
         transplant.widen(self, source)
-        if not transplant.differ(self, source):
-            return original(self, weights, verbose)
         source = source.float()
+        alike = rebuild.rows_alike(self, source)
+        kept = rebuild.keep(self, source, alike)
+        if not transplant.differ(self, source):
+            original(self, weights, verbose)
+            if verbose:
+                _tell(tasks.LOGGER, kept, rebuild.changed(self, source, alike))
+            return None
         report = transplant.warm_start(self, source, lambda donor: original(self, donor, False))
+        report.kept = [*kept, *report.kept]
         if report.carried == report.total and not report.left:
             _take_names(self, source)
         if verbose:
@@ -41,6 +47,13 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
         return None
 
     return load
+
+
+def _tell(logger, kept: list[str], changed: list[str]) -> None:
+    """Tell what layers are beyond their tensors, as :class:`Report` does."""
+    for title, lines in (("kept from", kept), ("not as in", changed)):
+        for line in lines:
+            logger.info(f"yolograft: {title} the checkpoint: {line}")
 
 
 def _take_names(model: nn.Module, source: nn.Module) -> None:
