@@ -19,7 +19,8 @@ from typing import Any
 
 import yaml
 
-from yolograft.registry import ConfigError, nearest, refuse
+from yolograft import pairs
+from yolograft.registry import ConfigError, refuse
 
 #: Arguments of Ultralytics that have an option of their own here.
 OPTIONS = ("model", "data", "device", "seed", "pretrained", "resume")
@@ -121,33 +122,15 @@ def defaults(device: str | int | None) -> dict[str, Any]:
 
 def _options(args: Namespace) -> dict[str, Any]:
     """Return Ultralytics' arguments, checked as far as they can be without a model."""
-    from ultralytics.cfg import check_dict_alignment, get_cfg, parse_key_value_pair
-    from ultralytics.utils import DEFAULT_CFG_DICT
-
     given = {key: getattr(args, key, None) for key in OPTIONS}
     given = {key: value for key, value in given.items() if value is not None}
-    for pair in args.overrides:
-        key, equals, _ = pair.partition("=")
-        if not equals:
-            refuse(f"{pair!r}: what is that?", "Ultralytics' arguments are written key=value")
-        if key in given:
-            refuse(f"{pair}: given twice", f"it is {given[key]!r} already")
-        try:
-            _, given[key] = parse_key_value_pair(pair)
-            check_dict_alignment(DEFAULT_CFG_DICT, {key: given[key]})
-        except AssertionError:
-            refuse(f"{pair}: no value", f"write it without spaces, as in {key}=...")
-        except SyntaxError:
-            hint = nearest(key, list(DEFAULT_CFG_DICT))
-            refuse(f"{pair}: Ultralytics has no argument {key!r}", hint or "`yolo cfg` lists them")
+    found, rest = pairs.read(args.overrides, given)
+    if rest:
+        refuse(f"{rest[0]!r}: what is that?", "Ultralytics' arguments are written key=value")
+    given |= found
     if isinstance(given.get("pretrained"), str):
-        given["pretrained"] = {"true": True, "false": False}.get(
-            given["pretrained"].lower(), given["pretrained"]
-        )
-    try:
-        get_cfg(overrides={k: v for k, v in given.items() if k != "model"})
-    except (TypeError, ValueError) as error:
-        refuse(str(error), "`yolo cfg` lists the arguments and their defaults")
+        given["pretrained"] = pairs.value_of(given["pretrained"])
+    pairs.check(given)
     data = _data(args, given.get("data"))
     return {**given, **({"data": data} if data else {})}
 

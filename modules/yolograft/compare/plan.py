@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from yolograft import __version__, registry
+from yolograft import __version__, pairs, registry
 from yolograft.compare import data as datasets
 from yolograft.graft import engine, recipes, report
 from yolograft.registry import ConfigError, refuse
@@ -323,20 +323,15 @@ def read(file: str | Path) -> dict[str, Any]:
     return content
 
 
-def parse_overrides(words: list[str]) -> dict[str, Any]:
-    """Return ``key=value`` words as a mapping, values read as YAML reads them.
+def parse_overrides(given: list[str]) -> dict[str, Any]:
+    """Return ``key=value`` words as a mapping, as every command reads them.
 
     Args:
-        words: From the command line.
+        given: From the command line.
     """
-    import yaml
-
-    found = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key or not value:
-            refuse(f"{word!r} is no setting", "write key=value, as in imgsz=640")
-        found[key] = yaml.safe_load(value)
+    found, rest = pairs.read(given)
+    if rest:
+        refuse(f"{rest[0]!r} is no setting", "write key=value, as in imgsz=640")
     return found
 
 
