@@ -87,6 +87,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     if rest:  # argparse takes positional arguments from one place only
         args.overrides = [*args.overrides, *rest]
+    if hasattr(sys.stdout, "reconfigure"):  # what a terminal cannot show is written in escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return args.run(args)
     except registry.ConfigError as error:

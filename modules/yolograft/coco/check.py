@@ -45,9 +45,10 @@ def open_set(file: Path, folder: Path | None = None, allow_missing: bool = False
         ConfigError: If the JSON or its images cannot be used.
     """
     content = {"val": os.path.abspath(file), "allow_missing": allow_missing}
+    data = config.resolve(content, file, file.parent)
     if folder is not None:
-        content["images"] = os.path.abspath(folder)
-    data = config.fill(config.resolve(content, file, file.parent))
+        data[config.KEY]["images"][data["val"]] = os.path.abspath(folder)
+    data = config.fill(data)
     data["channels"] = 3
     logging.disable(logging.WARNING)  # the report is printed, not logged
     try:
@@ -312,7 +313,8 @@ def _fill(picture: np.ndarray, outline: np.ndarray, colour: tuple) -> None:
     layer = picture.copy()
     cv2.fillPoly(layer, [outline], colour)
     cv2.addWeighted(layer, 0.4, picture, 0.6, 0, dst=picture)
-    cv2.polylines(picture, [outline], True, colour, 1, cv2.LINE_AA)
+    for shade, width in ((_against(colour), 3), (colour, 1)):
+        cv2.polylines(picture, [outline], True, shade, width, cv2.LINE_AA)
 
 
 def _against(colour: tuple) -> tuple:
@@ -460,16 +462,16 @@ def check(
     if as_json:
         content = {"ok": clean, "sets": told, "shared_images": shared}
         content |= {"sheet": str(output)} if output else {}
-        _print(json.dumps(content, indent=2))
+        print(json.dumps(content, indent=2))
         return int(not clean)
     for found, report in zip(told, reports, strict=True):
-        _print(summary(found, report))
+        print(summary(found, report))
     for one in shared:
         more = "; ..." if one["count"] > len(one["examples"]) else ""
         where = "; ".join(one["examples"])
-        _print(f"{' and '.join(one['files'])} share {one['count']} images: {where}{more}")
+        print(f"{' and '.join(one['files'])} share {one['count']} images: {where}{more}")
     if output is not None:
-        _print(f"  sheet: {output}")
+        print(f"  sheet: {output}")
     return int(not clean)
 
 
@@ -490,9 +492,3 @@ def _save(output: Path, picture: np.ndarray) -> None:
         refuse(f"{output}: it could not be written: {error}", "choose another place")
     if not good:
         refuse(f"{output}: it could not be written", "choose another place")
-
-
-def _print(text: str) -> None:
-    """Print text; what the terminal cannot show is written in escapes."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
