@@ -87,6 +87,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     if rest:  # argparse takes positional arguments from one place only
         args.overrides = [*args.overrides, *rest]
+    if hasattr(sys.stdout, "reconfigure"):  # what a terminal cannot show is written in escapes
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return args.run(args)
     except registry.ConfigError as error:
@@ -120,10 +122,13 @@ Validate a checkpoint and print the COCO table; `yolo val` is the same.
   yolograft val --model best.pt --coco-val val.json --val-images val imgsz=640 split=val
 """
 _CHECK = """\
-Read a COCO JSON and look at each of its images: what it holds, what training would leave out or
-change and why, and a contact sheet of pictures with their boxes.
+Read COCO JSON and look at each image: what it holds, what training would leave out or change and
+why, and a contact sheet of pictures with their boxes, masks and keypoints. Several files, or a data
+YAML that names them, are also compared: which images do they share?
 
   yolograft coco check instances_train.json --images train -o sheet.jpg
+  yolograft coco check instances_train.json instances_val.json
+  yolograft coco check my-coco.yaml --json
 
 Exits with 0 if nothing is wrong, 1 if something was dropped, changed or is odd, 2 if the data set
 cannot be used.
@@ -173,14 +178,25 @@ def _add_coco(commands: argparse._SubParsersAction) -> None:
     check = _add(
         coco.add_subparsers(dest="action", required=True, metavar="ACTION"),
         "check",
-        "count what a COCO JSON holds, tell what is wrong, draw its pictures",
+        "count what COCO JSON holds, tell what is wrong, draw its pictures",
         _CHECK,
     )
-    check.add_argument("json", type=Path, help="COCO instances JSON")
     check.add_argument(
-        "--images", type=Path, metavar="DIR", help="its pictures; left out: the usual layouts"
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="COCO instances JSON, or a data YAML that names some",
+    )
+    check.add_argument(
+        "--images",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="the pictures, one folder for all files or one each; left out: the usual layouts",
     )
     check.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the sheet here")
+    check.add_argument("--json", action="store_true", help="print the counts and findings as JSON")
     _add_allow(check)
     check.set_defaults(run=_check_coco)
 
@@ -230,7 +246,7 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
 def _check_coco(args: argparse.Namespace) -> int:
     from yolograft.coco.check import check
 
-    return check(args.json, args.images, args.output, args.allow_missing)
+    return check(args.files, args.images, args.output, args.allow_missing, args.json)
 
 
 # -------------------------------------------------------------------------------------------- list

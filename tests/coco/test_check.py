@@ -1,6 +1,9 @@
 """``yolograft coco check``: what it counts, what it draws, how it ends."""
 
 import json
+import os
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -129,3 +132,268 @@ def test_no_coco_json(tmp_path, capsys):
     write(tmp_path / "results.json", json.dumps([{"image_id": 1}]))
     assert cli.main(["coco", "check", str(tmp_path / "results.json")]) == 2
     assert "a list is what predictions look like" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------- several files
+
+
+def two_sets(root, shared=2, copy=True):
+    """A train and a val JSON with pictures of their own, some of which are equal."""
+    for seed, split in enumerate(("train", "val")):
+        data = content(6, seed)
+        for row in data["images"]:
+            row["file_name"] = f"{split}-{row['file_name']}"
+        draw(root / split, data, seed)
+        write(root / f"{split}.json", data)
+    for i in range(shared):
+        source = root / "train" / f"train-{i:03}.jpg"
+        target = root / "val" / f"val-{5 - i:03}.jpg"
+        target.unlink()
+        target.write_bytes(source.read_bytes()) if copy else target.hardlink_to(source)
+    data = json.loads((root / "val.json").read_text())
+    sizes = [cv2.imread(str(root / "val" / row["file_name"])).shape for row in data["images"]]
+    for row, (height, width, _) in zip(data["images"], sizes, strict=True):
+        row["width"], row["height"] = width, height
+    data["annotations"] = [
+        {**a, "bbox": [1, 1, 20, 20], "segmentation": [], "area": 400 + n}
+        for n, a in enumerate(data["annotations"])
+        if not a["iscrowd"] and data["annotations"][n - 1]["image_id"] != a["image_id"]
+    ]
+    write(root / "val.json", data)
+    return [root / "train.json", root / "val.json"]
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_images_that_two_files_share(tmp_path, capsys, copy):
+    files = two_sets(tmp_path, copy=copy)
+    assert cli.main(["coco", "check", *map(str, files)]) == 1
+    out = capsys.readouterr().out
+    assert f"{files[0]} and {files[1]} share 2 images: " in out
+    assert "train-000.jpg, image 10, and " in out
+    assert "val-005.jpg, image 25" in out
+    assert f"{files[0]}: 6 images" in out
+    assert f"{files[1]}: 6 images" in out
+
+
+def test_a_data_yaml(tmp_path, capsys):
+    two_sets(tmp_path, shared=0)
+    lines = "train: train.json\nval: val.json\nimages: {train: train, val: val}\n"
+    file = write(tmp_path / "data.yaml", lines)
+    status = cli.main(["coco", "check", str(file), "--json", "-o", str(tmp_path / "sheet.png")])
+    out = capsys.readouterr().out
+    found = json.loads(out)
+    assert [one["file"] for one in found["sets"]] == [
+        str(tmp_path / f"{s}.json") for s in ("train", "val")
+    ]
+    assert found["shared_images"] == []
+    assert status == int(not found["ok"])
+    assert cv2.imread(str(tmp_path / "sheet.png")) is not None
+    write(tmp_path / "other.yaml", "train: images\nval: images\nnames: [a]\n")
+    assert cli.main(["coco", "check", str(tmp_path / "other.yaml")]) == 2
+    assert "no data YAML that names COCO JSON" in capsys.readouterr().err
+
+
+def test_categories_that_differ_are_told(tmp_path, capsys):
+    files = two_sets(tmp_path, shared=0)
+    data = json.loads(files[1].read_text())
+    data["categories"][0]["name"] = "lion"
+    write(files[1], data)
+    assert cli.main(["coco", "check", *map(str, files)]) == 1
+    assert "differences in the categories" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------------------- findings
+
+
+def test_what_is_odd(check):
+    def edit(data):
+        one = data["images"][2]
+        good = {"image_id": one["id"], "category_id": 7, "iscrowd": 0, "area": 1}
+        data["annotations"] += [
+            {**good, "id": 900, "bbox": [0.1, 0.2, 0.5, 0.4]},
+            {**good, "id": 901, "bbox": [20, 20, 1.5, 9]},
+            {**good, "id": 902, "bbox": [20, 20, 9, 9], "segmentation": [[0.1, 0.1, 0.9, 0, 1, 1]]},
+        ]
+        data["categories"].append({"id": 99, "name": "unicorn"})
+
+    status, out = check("--json", edit=edit)
+    (found,) = json.loads(out[out.index("{") : out.rindex("}") + 1])["sets"]
+    told = {one["reason"]: one["count"] for one in found["findings"]}
+    assert told == {
+        "boxes within 0 to 1, as if normalized: COCO counts pixels": 1,
+        "polygons within 0 to 1, as if normalized: COCO counts pixels": 1,
+        "boxes with a side of less than 2 pixels": 1,
+    }
+    assert status == 1
+    assert found["empty_classes"] == ["unicorn"]
+    assert found["classes"][-1] == {"id": 99, "name": "unicorn", "boxes": 0, "images": 0}
+    assert "annotation no. " in found["findings"][0]["examples"][0]
+    assert "classes without a box: unicorn" in check(edit=edit)[1]
+
+
+def test_all_coordinates_normalised(check):
+    def edit(data):
+        sizes = {i["id"]: np.tile([i["width"], i["height"]], 2) for i in data["images"]}
+        for row in data["annotations"]:
+            row["bbox"] = (row["bbox"] / sizes[row["image_id"]]).tolist()
+
+    boxes = sum(not row["iscrowd"] for row in content()["annotations"])
+    status, out = check(edit=edit)
+    assert status == 1
+    assert f"{boxes} x boxes within 0 to 1" in out
+
+
+def test_json_is_all_that_is_printed(tmp_path, capsys):
+    data = content()
+    draw(tmp_path / "images", data)
+    file = write(tmp_path / "a.json", data)
+    assert cli.main(["coco", "check", str(file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ok"], len(found["sets"])) == (True, 1)
+    one = found["sets"][0]
+    assert (one["images"], one["annotations"]) == (6, len(data["annotations"]))
+    assert one["used"]["boxes"] == sum(c["boxes"] for c in one["classes"])
+    assert sum(one["sizes"].values()) == pytest.approx(1)
+    assert one["findings"] == []
+
+
+def test_holes_are_told(check):
+    def edit(data):
+        one = data["images"][2]
+        mask = np.zeros((one["height"], one["width"]), np.uint8)
+        mask[10:40, 10:40] = 1
+        mask[20:25, 20:25] = 0
+        runs = np.flatnonzero(np.diff(np.r_[0, mask.T.ravel(), 0]))  # starts and ends of runs
+        counts = np.diff(np.r_[0, runs, mask.size]).tolist()
+        row = {"id": 900, "image_id": one["id"], "category_id": 7, "bbox": [10, 10, 30, 30]}
+        row |= {"area": 875, "iscrowd": 0}
+        row["segmentation"] = {"size": list(mask.shape), "counts": counts}
+        data["annotations"].append(row)
+
+    status, out = check(edit=edit)
+    assert status == 1
+    assert "1 x masks with holes, which are filled: set.json, annotation no. " in out
+
+
+# ------------------------------------------------------------------------------------------- sheet
+
+
+def one_picture(root, shade, name="cat", cls=0, **more):
+    """A plain picture with one annotation in its middle, and its sheet."""
+    root.mkdir(exist_ok=True, parents=True)
+    cv2.imwrite(str(root / "one.png"), np.full((240, 480, 3), shade, np.uint8))
+    row = {"id": 1, "image_id": 1, "category_id": cls, "bbox": [180, 80, 100, 100], "iscrowd": 0}
+    names = [{"id": i, "name": name if i == cls else str(i)} for i in range(max(20, cls + 1))]
+    for one in names if "keypoints" in more else ():
+        one["keypoints"] = ["a", "b"]
+    image = {"id": 1, "file_name": "one.png", "width": 480, "height": 240}
+    data = {"images": [image], "annotations": [{**row, "area": 1e4, **more}], "categories": names}
+    file = write(root / "a.json", data)
+    target = root / "sheet.png"
+    assert cli.main(["coco", "check", str(file), "-o", str(target)]) in (0, 1)
+    return cv2.imread(str(target))[2:242, 2:482].astype(int)
+
+
+@pytest.mark.parametrize("shade", [0, 255, 128])
+@pytest.mark.parametrize("cls", range(20))
+def test_each_colour_is_seen_on_any_picture(tmp_path, shade, cls):
+    tile = one_picture(tmp_path, shade, cls=cls)
+    edge = tile[120, 176:186]
+    assert abs(edge - shade).max() > 110
+
+
+@pytest.mark.parametrize("form", ["polygon", "runs"])
+def test_masks_are_drawn(tmp_path, form):
+    mask = np.zeros((240, 480), np.uint8)
+    mask[90:170, 190:230] = 1
+    shape = [[190, 90, 230, 90, 230, 170, 190, 170]]
+    if form == "runs":
+        flat = mask.T.ravel()
+        ends = np.flatnonzero(np.diff(np.r_[0, flat, 0]))
+        counts = np.diff(np.r_[0, ends, flat.size]).tolist()
+        shape = {"size": [240, 480], "counts": counts}
+    for shade in (0, 255):
+        tile = one_picture(tmp_path, shade, segmentation=shape)
+        assert abs(tile[130, 210] - shade).max() > 40  # inside the mask
+        assert abs(tile[130, 260] - shade).max() == 0  # inside the box alone
+        assert abs(tile[130, 186:194] - shade).max() > 100
+
+
+def test_keypoints_are_drawn(tmp_path):
+    for shade in (0, 255):
+        tile = one_picture(tmp_path, shade, keypoints=[200, 120, 2, 0, 0, 0])
+        assert abs(tile[112:128, 192:208] - shade).max() > 100
+        assert abs(tile[:16, :16] - shade).max() == 0
+
+
+def font_of(letter, file):
+    """A font with one letter, a black square."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    for step, place in enumerate([(0, 0), (0, 800), (800, 800), (800, 0)]):
+        (pen.lineTo if step else pen.moveTo)(place)
+    pen.closePath()
+    font = FontBuilder(1000)
+    font.setupGlyphOrder([".notdef", "square"])
+    font.setupCharacterMap({ord(letter): "square"})
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": pen.glyph()})
+    font.setupHorizontalMetrics({".notdef": (900, 0), "square": (900, 0)})
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": "Square", "styleName": "Regular"})
+    font.setupOS2()
+    font.setupPost()
+    font.save(file)
+
+
+def test_names_in_other_scripts(tmp_path, monkeypatch):
+    from matplotlib import font_manager
+
+    from yolograft.coco import check as module
+
+    def forget():
+        for held in (module._text, module._fonts, module._glyphs):
+            held.cache_clear()
+
+    manager = font_manager.fontManager
+    monkeypatch.setattr(manager, "ttflist", list(manager.ttflist))
+    letter = "\U0003104a"  # no font of this machine has it
+    forget()
+    np.testing.assert_array_equal(module._text(letter, 20), module._text("\\U0003104a", 20))
+    font_of(letter, tmp_path / "square.ttf")
+    manager.addfont(tmp_path / "square.ttf")
+    forget()
+    ink = module._text(letter, 20)
+    assert ink.shape[1] == 18
+    assert (ink > 128).mean() > 0.5
+    assert not np.array_equal(module._text("Größe", 20), module._text("Gr\\xf6\\xdfe", 20))
+    assert not np.array_equal(module._text("собака", 20), module._text("??????", 20))
+    forget()
+
+
+def test_never_a_unicode_error(tmp_path):
+    data = content(3)
+    data["categories"][0]["name"] = "猫 \U0001f431 \u202e"
+    data["images"][0]["file_name"] = "größe-图.jpg"
+    draw(tmp_path / "图", data)
+    data["annotations"][0]["bbox"][2] = -1
+    data["annotations"][1]["id"] = "\ud800"
+    data["annotations"][1]["bbox"] = None
+    data["images"].append({"id": 99, "file_name": "\ud800.jpg"})
+    file = write(tmp_path / "图.json", data)
+    folder = os.fsdecode(os.fsencode(str(tmp_path)) + b"/\xff")  # a name that is not UTF-8
+    os.rename(tmp_path / "图", folder)
+    command = [sys.executable, "-c", "import sys; from yolograft.cli import main; sys.exit(main())"]
+    command += ["coco", "check", str(file), "--images", folder, "-o", folder + "/sheet.jpg"]
+    for words, more in (
+        ([], {"PYTHONIOENCODING": "ascii"}),
+        (["--json"], {"LC_ALL": "C"}),
+    ):
+        env = {**os.environ, **more, "YOLO_AUTOINSTALL": "false"}
+        done = subprocess.run([*command, *words], env=env, capture_output=True, check=False)
+        text = (done.stdout + done.stderr).decode(errors="replace")
+        assert done.returncode == 1, text
+        assert "UnicodeEncodeError" not in text
+        assert "\\u732b" in text
+    assert os.path.getsize(folder + "/sheet.jpg") > 1000

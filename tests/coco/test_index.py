@@ -83,16 +83,16 @@ def test_masks_as_polygons(tmp_path):
     assert (height, width) == (50, 70)
     for mask in (short, {"size": [50, 70], "counts": runs}):
         np.testing.assert_array_equal(rle.decode(mask), image)
-    outlines = rle.polygons(short)
-    drawn = np.zeros_like(image)
-    import cv2
+    found = index.build(write(tmp_path / "a.json", with_mask(short)))
+    assert rle.counts(found.mask(0))[0].tolist() == runs.tolist()
+    assert found.mask(1) is None
 
-    for outline in outlines:
-        cv2.fillPoly(drawn, [np.reshape(outline, (-1, 1, 2)).astype(np.int32)], 1)
-    np.testing.assert_array_equal(drawn, image)
+
+def with_mask(mask, **more):
+    """A set whose first annotation has a mask."""
     data = content()
-    data["annotations"][0]["segmentation"] = short
-    assert index.build(write(tmp_path / "a.json", data)).parts[0] == 2
+    data["annotations"][0].update(segmentation=mask, **more)
+    return data
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -105,12 +105,12 @@ def resolve(content: dict[str, Any], file: Path, datasets: Path) -> dict[str, An
     if not os.path.exists(root) and not root.is_absolute():
         beside = Path(file).parent / root
         root = beside if os.path.exists(beside) else Path(datasets) / root
-    root = root.resolve()
+    root = Path.cwd() / root  # links stay: what lies beside one is found from there
     new = {k: v for k, v in content.items() if k not in ("images", "allow_missing")}
     new["path"] = str(root)
     folders: dict[str, str | None] = {}
     for split in SPLITS:
-        files = [str((root / name).resolve()) for name in _files(content.get(split))]
+        files = [str(root / name) for name in _files(content.get(split))]
         if files:
             new[split] = files if isinstance(content[split], list) else files[0]
         folders.update(zip(files, _folders(content, split, len(files), file, root), strict=True))
@@ -142,7 +142,7 @@ def _folders(content: dict, split: str, count: int, file: Path, root: Path) -> l
             f"{file}: {split!r} has {count} JSON files, but `images` names {len(listed)} folders",
             "name one folder for all of them, or one each",
         )
-    return [str((root / v).resolve()) for v in listed]
+    return [str(root / v) for v in listed]
 
 
 def fill(data: dict[str, Any], split: str = "") -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,9 @@ from ultralytics.data.utils import check_file_speeds
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER
 from ultralytics.utils.ops import segments2boxes
 
-from yolograft.coco import images
+from yolograft.coco import images, rle
 from yolograft.coco.config import KEY, check_categories
-from yolograft.coco.index import Index, open_index
+from yolograft.coco.index import Index, Progress, open_index
 from yolograft.coco.report import Report
 from yolograft.registry import refuse
 
@@ -40,6 +39,8 @@ class Sample:
         id: Its id in that JSON.
         size: Width and height of the file.
         frame: Width and height that the JSON's pixels are counted in.
+        turn: The EXIF orientation by which the JSON's frame becomes that of the file as it is
+            read, 0 where they are one.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Sample:
     id: int | str
     size: tuple[int, int] = (0, 0)
     frame: tuple[float, float] = (0.0, 0.0)
+    turn: int = 0
 
 
 class CocoDataset(YOLODataset):
@@ -93,20 +95,25 @@ class CocoDataset(YOLODataset):
                     "pose needs a JSON with keypoints; leave `kpt_shape` out",
                 )
             self.indexes.append(index)
-            folder = images.find_folder(index, folders.get(str(file)))
+            paths, other = images.paths(index, folders.get(str(file)))
             self.samples += [
-                Sample(os.path.join(folder, images.clean(name)), number, place, key)
-                for place, (name, key) in enumerate(zip(index.names, index.ids, strict=True))
+                Sample(path, number, place, key)
+                for place, (path, key) in enumerate(zip(paths, index.ids, strict=True))
             ]
-            self.report.merge(index.report)
+            self.report.merge(index.report, self._name(index.file, files))
+            self.report.add("notes", "images that bear their name in another spelling", other)
         self.samples.sort(key=lambda sample: sample.path)
         part = self.fraction
         whole = isinstance(part, float) or part == 1
         count = max(round(len(self.samples) * part), 1) if whole else int(part)
         self.samples = self.samples[:count]
-        paths = [sample.path for sample in self.samples]
-        check_file_speeds(paths, prefix=self.prefix)
-        return paths
+        return [sample.path for sample in self.samples]
+
+    @staticmethod
+    def _name(file: Path, files: list[str]) -> str:
+        """Return what tells a JSON from the others of the split."""
+        alone = sum(Path(one).name == file.name for one in files) == 1
+        return file.name if alone else str(file)
 
     def get_labels(self) -> list[dict[str, Any]]:
         """Return Ultralytics' label of each image that can be used.
@@ -116,6 +123,7 @@ class CocoDataset(YOLODataset):
         """
         self._look()
         self.im_files = [sample.path for sample in self.samples]
+        check_file_speeds(self.im_files, prefix=self.prefix)  # it opens files, of any kind
         labels: list[dict[str, Any]] = [{} for _ in self.samples]
         for number, index in enumerate(self.indexes):
             own = [i for i, sample in enumerate(self.samples) if sample.source == number]
@@ -126,7 +134,7 @@ class CocoDataset(YOLODataset):
 
     def _look(self) -> None:
         """Keep the images that can be read, with their sizes."""
-        state, size = images.inspect(self.im_files, self.prefix)
+        state, size, turn = images.inspect(self.im_files, self.prefix)
         names = {i: f"{s.path}, image {s.id}" for i, s in enumerate(self.samples) if state[i]}
         missing = [names[i] for i in np.flatnonzero(state == images.MISSING)]
         share = len(missing) / len(state)
@@ -157,23 +165,30 @@ class CocoDataset(YOLODataset):
         if not len(good):
             refuse(f"{self._files()}: no image is left", f"see why:\n{self.report}")
         self.samples = [self.samples[i] for i in good]
-        self._frames(size[good])
+        self._frames(size[good], turn[good].tolist())
 
-    def _frames(self, size: np.ndarray) -> None:
+    def _frames(self, size: np.ndarray, turns: list[int]) -> None:
         """Settle the pixels that each image's boxes are counted in."""
-        scaled, wrong, unsized = [], [], []
-        for sample, (width, height) in zip(self.samples, size.tolist(), strict=True):
+        scaled, wrong, unsized, unknown = [], [], [], []
+        for sample, (width, height), turn in zip(self.samples, size.tolist(), turns, strict=True):
             sample.size = sample.frame = (width, height)
             index = self.indexes[sample.source]
             w, h = index.sizes[sample.place].tolist()
+            if turn and (turn not in images.TURNS or not w or not h):
+                unknown.append(f"{sample.path}, image {sample.id}")
             if not w or not h:
                 unsized.append(f"{sample.path}, image {sample.id}")
             elif (w, h) != (width, height):
+                if turn in images.TURNS and _alike((w, h), (height, width)):
+                    sample.turn, sample.frame = turn, (height, width)
+                    width, height = height, width
+                if (w, h) == (width, height):
+                    continue
                 where = f"{sample.path}, image {sample.id}: {w:g} x {h:g}, not {width} x {height}"
                 rows = slice(*index.first[sample.place :][:2])
                 edges = index.boxes[rows, :2] + index.boxes[rows, 2:]
                 inside = (edges <= np.array([w, h]) * 1.01).all()
-                if inside and abs(w * height - h * width) <= 0.01 * w * height:
+                if inside and _alike((w, h), (width, height)):
                     sample.frame = (w, h)
                     scaled.append(where)
                 else:
@@ -181,6 +196,8 @@ class CocoDataset(YOLODataset):
         self.report.add("notes", "images scaled against the JSON: boxes scale along", scaled)
         self.report.add("notes", "images whose size the JSON has wrong: the file's is used", wrong)
         self.report.add("notes", "images without a size in the JSON: the file's is used", unsized)
+        reason = "images whose EXIF rotation the JSON's size does not show: read as they are shown"
+        self.report.add("notes", reason, unknown)
 
     def _labels(self, index: Index, own: list[int]) -> list[dict[str, Any]]:
         """Return the labels of the samples that come from one JSON."""
@@ -202,6 +219,7 @@ class CocoDataset(YOLODataset):
         poses = index.poses[rows] if self.use_keypoints else None
         if poses is not None:
             poses = (poses / np.append(frame, np.ones((len(frame), 1)), 1)[:, None]).astype("f4")
+        self._turn(sample, boxes, segments, poses)
         start = np.searchsorted(sample, own)
         end = np.searchsorted(sample, own, side="right")
         twins = self._twins(sample, cls, boxes)
@@ -231,6 +249,18 @@ class CocoDataset(YOLODataset):
         self.report.add("dropped", "annotations twice in an image", twice)
         return labels
 
+    def _turn(self, sample, boxes, segments, poses) -> None:
+        """Bring what was drawn on a picture that is read in its other frame into that one."""
+        turns = np.array([one.turn for one in self.samples], dtype=np.uint8)[sample]
+        for i in np.flatnonzero(turns).tolist():
+            boxes[i, :2] = images.turned(boxes[i, :2], turns[i])
+            boxes[i, 2:] = boxes[i, :1:-1].copy()
+            if segments:
+                segments[i] = images.turned(segments[i], turns[i])
+            if poses is not None:
+                seen = poses[i, :, 2] > 0
+                poses[i, seen] = images.turned(poses[i, seen], turns[i])
+
     def _clip(self, index, boxes, frame, rows, sample) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes within their images, and which of them are there at all."""
         low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
@@ -257,25 +287,47 @@ class CocoDataset(YOLODataset):
             return []
         parts = np.concatenate(([0], np.cumsum(index.parts)))
         ends = np.concatenate(([0], np.cumsum(index.lengths)))
-        segments, boxed = [], 0
-        for row, size in zip(rows.tolist(), frame, strict=True):
-            shapes = [
-                index.points[ends[k] : ends[k + 1]] for k in range(parts[row], parts[row + 1])
-            ]
-            if len(shapes) > 1:
-                outline = np.concatenate(merge_multi_segment(shapes), axis=0)
-            elif shapes:
-                outline = shapes[0].reshape(-1, 2)
-            else:
-                x, y, w, h = index.boxes[row]
-                outline = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
-                boxed += 1
-            if (outline < -SLACK).any() or (outline > size + SLACK).any():
-                outline = np.clip(outline, 0, size)
-            segments.append((outline / size).astype(np.float32))
-        where = [f"{index.file.name}"]
-        self.report.add("notes", "annotations without a polygon: the box is used", where, boxed)
+        segments, boxed, holed, other = [], [], [], []
+        with Progress(f"{self.prefix}Reading masks of {index.file}", len(rows)) as bar:
+            for row, size in zip(bar.over(rows.tolist()), frame, strict=True):
+                shapes = [
+                    index.points[ends[k] : ends[k + 1]] for k in range(parts[row], parts[row + 1])
+                ]
+                if (mask := index.mask(row)) is not None:
+                    fits = mask["size"] == [round(v) for v in size[::-1].tolist()]
+                    shapes, holes = rle.outlines(mask) if fits else ([], False)
+                    if holes or not fits:
+                        (holed if fits else other).append(row)
+                if len(shapes) > 1:
+                    outline = np.concatenate(merge_multi_segment(shapes), axis=0)
+                elif shapes:
+                    outline = shapes[0].reshape(-1, 2)
+                else:
+                    x, y, w, h = index.boxes[row]
+                    outline = np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]])
+                    boxed.append(row)
+                if (outline < -SLACK).any() or (outline > size + SLACK).any():
+                    outline = np.clip(outline, 0, size)
+                segments.append((outline / size).astype(np.float32))
+        for reason, found in (
+            ("annotations without a polygon: the box is used", boxed),
+            ("masks with holes, which are filled", holed),
+            ("masks of another size than their image: the box is used", other),
+        ):
+            where = (f"{index.file.name}, {self.place(index, row)}" for row in found[:9])
+            self.report.add("notes", reason, where, len(found))
         return segments
+
+    @staticmethod
+    def place(index: Index, row: int) -> str:
+        """Return what tells an annotation to a reader.
+
+        Args:
+            index: Index of its JSON.
+            row: Its place there.
+        """
+        image = int(np.searchsorted(index.first, row, side="right")) - 1
+        return f"annotation no. {index.annotations[row] + 1} of image {index.ids[image]}"
 
     @staticmethod
     def _twins(sample: np.ndarray, cls: np.ndarray, boxes: np.ndarray) -> set[int]:
@@ -310,8 +362,19 @@ class CocoDataset(YOLODataset):
                 f"{self._files()}: no annotation to train on",
                 "see the counts above" if self.report else "name the JSON that has the boxes",
             )
+        why = ""
+        if not all(index.annotated for index in self.indexes):
+            why = (
+                " (there is no list of `annotations`, as in test sets): predictions.json is "
+                "written, without COCO numbers"
+            )
         if LOCAL_RANK in {-1, 0}:
-            LOGGER.warning(f"{self.prefix}{self._files()}: no annotation to validate against")
+            LOGGER.warning(f"{self.prefix}{self._files()}: no annotation to validate against{why}")
+
+
+def _alike(one: tuple[float, float], two: tuple[float, float]) -> bool:
+    """Tell whether two sizes are of one shape."""
+    return abs(one[0] * two[1] - one[1] * two[0]) <= 0.01 * one[0] * two[1]
 
 
 def distinct(label: dict[str, Any]) -> np.ndarray:

@@ -7,11 +7,18 @@ import hashlib
 import json
 import math
 import os
+import re
+import socket
+import stat
 import sys
+import threading
+import time
 from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import orjson
@@ -20,8 +27,19 @@ from yolograft.coco import rle
 from yolograft.coco.report import Report
 from yolograft.registry import refuse
 
+#: The annotations of a JSON that has no list of them, as those of test sets.
+NONE: list = []
+
+_DAY = 24 * 60 * 60
+
+#: Pieces that annotations are parsed in.
+_PIECE = 1 << 20
+
+#: A list of runs, read as the text that it is: a list of numbers takes ten times the memory.
+_RUNS = re.compile(rb'("counts"\s*:\s*)\[(\s*\d+\s*(?:,\s*\d+\s*)*)\]')
+
 #: Written into the name of each cached file: raise it when the arrays change.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
@@ -43,10 +61,16 @@ class Index:
         points: ``(p,)`` polygons, all in one row of ``x, y``.
         lengths: Numbers in each polygon.
         parts: ``(m,)`` polygons of each annotation.
+        masks: Run-length encoded masks, as COCO's compressed text, all in one row.
+        mask_lengths: ``(m,)`` bytes of each annotation's mask, 0 where it has none.
+        mask_sizes: ``(m, 2)`` height and width of each mask.
         poses: ``(m, k, 3)`` keypoints.
         crowds: Crowd regions, which are not among the annotations.
         total: Annotations in the JSON.
-        report: What was dropped, and why.
+        annotated: Whether the JSON has a list of annotations; those of test sets have none.
+        written: Ids that the JSON writes in another way, such as ``"007"``: ``image_id`` and
+            ``category_id`` -> id here -> id there.
+        report: What was dropped, and why; its examples do not name the file.
     """
 
     file: Path
@@ -63,14 +87,44 @@ class Index:
     points: np.ndarray
     lengths: np.ndarray
     parts: np.ndarray
+    masks: np.ndarray
+    mask_lengths: np.ndarray
+    mask_sizes: np.ndarray
     poses: np.ndarray
     crowds: int
     total: int
+    annotated: bool = True
+    written: dict[str, dict[int | str, str]] = field(default_factory=dict)
     report: Report = field(default_factory=Report)
+    _ends: np.ndarray | None = None
+
+    def mask(self, row: int) -> dict[str, Any] | None:
+        """Return the run-length encoded mask of an annotation, ``None`` where it has none.
+
+        Args:
+            row: Its place among the annotations.
+        """
+        length = self.mask_lengths[row]
+        if not length:
+            return None
+        if self._ends is None:
+            self._ends = np.cumsum(self.mask_lengths, dtype=np.int64)
+        end = self._ends[row]
+        text = self.masks[end - length : end].tobytes()
+        return {"size": self.mask_sizes[row].tolist(), "counts": text}
+
+    def as_written(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a prediction with its ids as the JSON writes them.
+
+        Args:
+            row: A prediction in COCO's results format.
+        """
+        return {**row, **{k: held.get(row[k], row[k]) for k, held in self.written.items()}}
 
 
 _ARRAYS = ("sizes", "first", "annotations", "cls", "boxes", "points", "lengths", "parts", "poses")
-_WORDS = ("categories", "keypoints", "ids", "names", "crowds", "total")
+_ARRAYS += ("masks", "mask_lengths", "mask_sizes")
+_WORDS = ("categories", "keypoints", "ids", "names", "crowds", "total", "annotated", "written")
 
 
 def cache_folder() -> Path:
@@ -131,9 +185,13 @@ def locked(file: Path):
 def _digest(file: Path) -> str:
     total = hashlib.sha256()
     try:
-        with file.open("rb") as stream:
+        state = os.stat(file)
+        if not stat.S_ISREG(state.st_mode):
+            refuse(f"{file}: a {_kind(state.st_mode)}, not a file", "name a COCO instances JSON")
+        with file.open("rb") as stream, Progress(f"Hashing {file}", state.st_size, "B") as bar:
             while block := stream.read(1 << 22):
                 total.update(block)
+                bar.update(len(block))
     except OSError as error:
         refuse(
             f"{file}: {error.strerror or error}",
@@ -142,11 +200,64 @@ def _digest(file: Path) -> str:
     return total.hexdigest()
 
 
+def _kind(mode: int) -> str:
+    return "folder" if stat.S_ISDIR(mode) else "device or pipe"
+
+
+class Progress:
+    """A progress bar of Ultralytics that appears where something takes longer than a moment.
+
+    Args:
+        desc: What is done.
+        total: How much there is to do.
+        unit: ``"it"``, or ``"B"`` for bytes.
+    """
+
+    def __init__(self, desc: str, total: int, unit: str = "it"):
+        self._options = {"desc": desc, "total": total, "unit": unit}
+        self._began, self._done, self._bar = time.monotonic(), 0, None
+
+    def update(self, count: int = 1) -> None:
+        """Say that more is done.
+
+        Args:
+            count: How much.
+        """
+        self._done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif time.monotonic() - self._began > 0.5:
+            from ultralytics.utils import LOCAL_RANK, TQDM
+
+            off = {"disable": True} if LOCAL_RANK > 0 else {}
+            self._bar = TQDM(**self._options, initial=self._done, **off)
+
+    def over(self, items: list) -> Iterator:
+        """Yield items, and say so.
+
+        Args:
+            items: What to yield.
+        """
+        for i, item in enumerate(items):
+            yield item
+            if i % 256 == 255:
+                self.update(256)
+        self.update(len(items) % 256)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
 def _load(kept: Path, file: Path, digest: str) -> Index | None:
     try:
         with np.load(kept, allow_pickle=False) as held:
             words = orjson.loads(held["words"].tobytes())
             words["categories"] = dict(words["categories"])
+            words["written"] = {k: dict(pairs) for k, pairs in words["written"].items()}
             report = Report(words.pop("report"))
             return Index(file, digest, **words, **{k: held[k] for k in _ARRAYS}, report=report)
     except Exception:  # not there, or cut short: build it again
@@ -156,6 +267,7 @@ def _load(kept: Path, file: Path, digest: str) -> Index | None:
 def _save(kept: Path, index: Index) -> None:
     words = {k: getattr(index, k) for k in _WORDS}
     words["categories"] = list(index.categories.items())
+    words["written"] = {k: list(ids.items()) for k, ids in index.written.items()}
     words["report"] = index.report.content()
     text = np.frombuffer(orjson.dumps(words), dtype=np.uint8)
     save_arrays(kept, words=text, **{k: getattr(index, k) for k in _ARRAYS})
@@ -168,14 +280,46 @@ def save_arrays(kept: Path, **arrays: np.ndarray) -> None:
         kept: File.
         **arrays: Arrays by name.
     """
-    part = kept.with_suffix(f".{os.getpid()}.part")
+    with contextlib.suppress(OSError):
+        replace(kept, lambda stream: np.savez(stream, **arrays))
+
+
+def replace(file: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file of the cache in one step; remove what killed writers have left beside it.
+
+    Args:
+        file: File; its folder is made.
+        write: Called with the open stream.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(file.parent)
+    writer = f"{os.getpid()}-{threading.get_ident()}@{socket.gethostname()}"
+    part = file.with_name(f"{file.name[:150]}.{writer}.part")
     try:
         with part.open("wb") as stream:
-            np.savez(stream, **arrays)
-        os.replace(part, kept)
-    except OSError:
+            write(stream)
+        os.replace(part, file)
+    except BaseException:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+        raise
+
+
+def _sweep(folder: Path) -> None:
+    """Remove parts whose writer is gone: by its process on this machine, elsewhere by age."""
+    import psutil
+
+    here = socket.gethostname()
+    for part in folder.glob("*.part"):
+        found = re.search(r"\.(\d+)(?:-\d+@(.+))?\.part$", part.name)
+        with contextlib.suppress(OSError):
+            old = time.time() - part.stat().st_mtime > _DAY
+            ours = found and found[2] in (None, here)
+            if old or (ours and not psutil.pid_exists(int(found[1]))):
+                part.unlink()
 
 
 # ------------------------------------------------------------------------------------------ parse
@@ -198,10 +342,12 @@ def parse(file: Path) -> dict[str, Any]:
     except OSError as error:
         refuse(f"{file}: {error.strerror or error}", "name an existing COCO instances JSON")
     raw = raw.removeprefix(b"\xef\xbb\xbf")
-    try:
-        content = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        content = _parse_again(file, raw, error)
+    content = _in_pieces(file, raw) if len(raw) > 2 * _PIECE else None
+    if content is None:
+        try:
+            content = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            content = _parse_again(file, raw, error)
     del raw
     if not isinstance(content, dict):
         refuse(
@@ -209,6 +355,7 @@ def parse(file: Path) -> dict[str, Any]:
             "COCO instances are a mapping with `images`, `annotations` and `categories`"
             + ("; a list is what predictions look like" if isinstance(content, list) else ""),
         )
+    content.setdefault("annotations", NONE)
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             state = f"{key!r} is {_short(content[key])}" if key in content else f"no {key!r}"
@@ -221,10 +368,60 @@ def parse(file: Path) -> dict[str, Any]:
     return content
 
 
+def _in_pieces(file: Path, raw: bytes) -> dict | None:
+    """Parse a large file piece by piece, which a bar can show; ``None`` where that cannot be.
+
+    What lies between two places in a list, and is a list of its own if put into brackets, are whole
+    items of it: a piece that parses was cut where items end.
+    """
+    found = re.search(rb'"annotations"\s*:\s*\[', raw)
+    if not found:
+        return None
+    rows, at, mark = [], found.end(), str(id(raw))
+    try:
+        with Progress(f"Parsing {file}", len(raw), "B") as bar:
+            bar.update(at)
+            while len(raw) - at > 2 * _PIECE and (piece := _piece(raw, at)):
+                rows += piece[0]
+                bar.update(piece[1] - at)
+                at = piece[1]
+            rest = "[" + raw[at:].decode()
+            last, end = json.JSONDecoder().raw_decode(rest)
+            rest = rest[end:].encode()
+            content = orjson.loads(raw[: found.end()] + f'"{mark}"]'.encode() + rest)
+            bar.update(len(raw) - at)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or content.get("annotations") != [mark]:
+        return None  # another list of that name
+    content["annotations"] = rows + last
+    return content
+
+
+def _piece(raw: bytes, at: int) -> tuple[list, int] | None:
+    """Return the items from a place in a list on, about a megabyte of them, and where they end."""
+    ends = [m.start() + 1 for m in re.finditer(rb"\}\s*,\s*\{", raw[at : at + _PIECE])]
+    for end in ends[: -1 - 8 : -1]:
+        text = raw[at : at + end]
+        if b'"counts"' in text:
+            text = _RUNS.sub(_as_text, text)
+        try:
+            return orjson.loads(b"[" + text + b"]"), raw.index(b",", at + end) + 1
+        except orjson.JSONDecodeError:  # not between two items, or nothing that orjson reads
+            continue
+    return None
+
+
+def _as_text(found: re.Match) -> bytes:
+    return found[1] + b'",' + found[2].translate(None, b" \t\r\n") + b'"'
+
+
 def _parse_again(file: Path, raw: bytes, error: orjson.JSONDecodeError) -> Any:
     """Read what Python's own writer makes of NaN; anything else is broken."""
     if not raw.strip():
         refuse(f"{file}: the file is empty", "get or write the file again")
+    if raw.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+        refuse(f"{file}: no JSON: the file is compressed", "unpack it, and name what is in it")
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):  # includes text that is not UTF-8
@@ -325,24 +522,25 @@ def build(file: Path, digest: str = "") -> Index:
     Raises:
         ConfigError: If it is not COCO instances JSON.
     """
-    from ultralytics.utils import TQDM
-
     content = parse(file)
     report = Report()
     categories, keypoints = read_categories(file, content["categories"])
-    ids, names, sizes, places = _images(file, content["images"], report)
+    ids, names, sizes, places = _images(content["images"], report)
+    lists = {"image_id": content["images"], "category_id": content["categories"]}
+    written = {key: _written(rows) for key, rows in lists.items()}
     rows = content["annotations"]
+    annotated = rows is not NONE
     total = len(rows)
     classes = {key: i for i, key in enumerate(categories)}
     try:
         image, cls, boxes, crowd = _columns(rows, places, classes)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        rows = _mend(file, rows, report)
+        rows = _mend(rows, report)
         image, cls, boxes, crowd = _columns(rows, places, classes)
     for column, key, known in ((image, "image_id", places), (cls, "category_id", classes)):
         for i in np.flatnonzero(column < 0).tolist():  # ids written as text
             column[i] = known.get(read_id(rows[i][key]), -1)
-    _tell_twice(file, rows, report)
+    _tell_twice(rows, report)
     finite = np.isfinite(boxes).all(1)
     whole = finite & (boxes[:, 2:] > 0).all(1)
     used = np.ones(len(rows), dtype=bool)
@@ -353,15 +551,16 @@ def build(file: Path, digest: str = "") -> Index:
         ("boxes of zero or negative size", finite & ~whole & (crowd == 0)),
     ):
         new = np.flatnonzero(bad & used)
-        report.add("dropped", reason, (_where(file, rows[i]) for i in new[:9]), len(new))
+        report.add("dropped", reason, (_where(rows[i]) for i in new[:9]), len(new))
         used &= ~bad
     crowds = int((used & (crowd != 0)).sum())
     used &= crowd == 0
     places_used = np.flatnonzero(used)
     places_used = places_used[np.argsort(image[places_used], kind="stable")]
-    kept = [rows[i] for i in TQDM(places_used.tolist(), desc=f"Indexing {file}", delay=1)]
-    points, lengths, parts = _polygons(file, kept, report)
-    poses, keypoints = _poses(file, kept, keypoints, report)
+    kept = [rows[i] for i in places_used.tolist()]
+    del content, rows
+    shapes = _segmentations(file, kept, report)
+    poses, keypoints = _poses(kept, keypoints, report)
     per_image = np.bincount(image[places_used], minlength=len(ids))
     return Index(
         file=file,
@@ -375,35 +574,35 @@ def build(file: Path, digest: str = "") -> Index:
         annotations=places_used.astype(np.int64),
         cls=cls[places_used],
         boxes=boxes[places_used],
-        points=points,
-        lengths=lengths,
-        parts=parts,
+        **shapes,
         poses=poses,
         crowds=crowds,
         total=total,
+        annotated=annotated,
+        written={key: ids for key, ids in written.items() if ids},
         report=report,
     )
 
 
-def _where(file: Path, row: object) -> str:
+def _where(row: object) -> str:
     if not isinstance(row, dict):
-        return f"{file.name}, {_short(row)}"
-    text = f"{file.name}, annotation {_short(row.get('id'))}"
+        return _short(row)
+    text = f"annotation {_short(row.get('id'))}"
     return f"{text} of image {_short(row.get('image_id'))}"
 
 
-def _images(file: Path, rows: list, report: Report) -> tuple[list, list, np.ndarray, dict]:
+def _images(rows: list, report: Report) -> tuple[list, list, np.ndarray, dict]:
     ids, names, sizes, places = [], [], [], {}
     nameless, again, twice = [], [], []
     for row in rows:
         key = read_id(row.get("id")) if isinstance(row, dict) else None
-        name = row.get("file_name") if isinstance(row, dict) else None
-        if key is None or not isinstance(name, str) or not is_text(name):
-            nameless.append(f"{file.name}, {_short(row)}")
+        name = _name(row) if isinstance(row, dict) else ""
+        if key is None or not name:
+            nameless.append(_short(row))
             continue
         if key in places:
             same = names[places[key]] == name
-            (again if same else twice).append(f"{file.name}, image {key}, {name}")
+            (again if same else twice).append(f"image {key}, {name}")
             continue
         places[key] = len(ids)
         ids.append(key)
@@ -413,6 +612,30 @@ def _images(file: Path, rows: list, report: Report) -> tuple[list, list, np.ndar
     report.add("images", "other images under an id that was taken: the first holds", twice)
     report.add("notes", "images listed again", again)
     return ids, names, np.array(sizes, dtype=np.float64).reshape(-1, 2), places
+
+
+def _name(row: dict) -> str:
+    """Return the file name of an image; LVIS has it in the address alone, with its folder."""
+    name = row.get("file_name")
+    if isinstance(name, str) and is_text(name):
+        return name
+    for key in ("coco_url", "flickr_url"):
+        with contextlib.suppress(TypeError, ValueError, AttributeError):
+            parts = unquote(urlsplit(row.get(key)).path).split("/")
+            name = "/".join([part for part in parts if part][-2:])
+            if is_text(name):
+                return name
+    return ""
+
+
+def _written(rows: list) -> dict[int | str, str]:
+    """Return the ids that are numbers written as text, by the number."""
+    written: dict[int | str, str] = {}
+    for row in rows:
+        key = row.get("id") if isinstance(row, dict) else None
+        if isinstance(key, str) and read_id(key) not in (None, key):
+            written.setdefault(read_id(key), key)
+    return written
 
 
 def _size(value: object) -> float:
@@ -434,12 +657,12 @@ def _columns(rows: list, places: dict, classes: dict) -> tuple[np.ndarray, ...]:
     return image, cls, boxes, crowd
 
 
-def _mend(file: Path, rows: list, report: Report) -> list[dict]:
+def _mend(rows: list, report: Report) -> list[dict]:
     """Return the annotations in a form that :func:`_columns` reads; what cannot be is reported."""
     mended, odd, boxed = [], [], []
     for row in rows:
         if not isinstance(row, dict):
-            odd.append(_where(file, row))
+            odd.append(_where(row))
             continue
         new = dict(row)
         new["image_id"] = read_id(row.get("image_id"))
@@ -453,13 +676,23 @@ def _mend(file: Path, rows: list, report: Report) -> list[dict]:
             x = [v for s in shapes for v in s[: len(s) // 2 * 2 : 2]]
             y = [v for s in shapes for v in s[1 : len(s) // 2 * 2 : 2]]
             new["bbox"] = [min(x), min(y), max(x) - min(x), max(y) - min(y)]
-            boxed.append(_where(file, row))
+            boxed.append(_where(row))
+        elif isinstance(shapes, dict) and (box := _extent(shapes)):
+            new["bbox"] = box
+            boxed.append(_where(row))
         else:
             new["bbox"] = [math.nan] * 4
         mended.append(new)
     report.add("dropped", "annotations that are no mapping", odd)
     report.add("notes", "annotations without a box: taken from their polygon", boxed)
     return mended
+
+
+def _extent(mask: dict) -> list[int] | None:
+    try:
+        return rle.extent(mask)
+    except ValueError:
+        return None
 
 
 def read_number(value: object) -> float:
@@ -486,6 +719,8 @@ def read_flag(value: object) -> int:
 
 def _shapes(value: object) -> list[list[float]] | dict | None:
     """Return polygons as flat lists of numbers, a mask as it is, ``None`` for anything else."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        value = value[0]
     if isinstance(value, dict):
         return value
     if not isinstance(value, list):
@@ -500,7 +735,7 @@ def _shapes(value: object) -> list[list[float]] | dict | None:
     return shapes
 
 
-def _tell_twice(file: Path, rows: list, report: Report) -> None:
+def _tell_twice(rows: list, report: Report) -> None:
     """Report ids that several annotations share; training needs no ids."""
     try:
         ids = [row.get("id") for row in rows]
@@ -511,34 +746,41 @@ def _tell_twice(file: Path, rows: list, report: Report) -> None:
     seen, twice = set(), []
     for key, row in zip(ids, rows, strict=True):
         if key in seen and key is not None:
-            twice.append(_where(file, row))
+            twice.append(_where(row))
         seen.add(key)
     report.add("notes", "annotations under an id that was taken", twice)
 
 
-def _polygons(file: Path, rows: list[dict], report: Report) -> tuple[np.ndarray, ...]:
-    """Return all polygons in one row of numbers, the length of each, and how many each row has."""
+def _segmentations(file: Path, rows: list[dict], report: Report) -> dict[str, np.ndarray]:
+    """Return polygons in one row of numbers, masks in one of characters, and whose is what."""
     points, lengths, parts = array("d"), array("i"), array("i")
+    masks, mask_lengths, mask_sizes = bytearray(), array("i"), array("i")
     unread = []
-    for row in rows:
-        shapes = row.get("segmentation")
-        start, pieces = len(points), len(lengths)
-        try:
-            if isinstance(shapes, dict):
-                shapes = rle.polygons(shapes)
-            for part in shapes or ():
-                before = len(points)
-                points.extend(part)
-                lengths.append(len(points) - before)
-        except (TypeError, ValueError, AttributeError, OverflowError, MemoryError):
-            del points[start:], lengths[pieces:]
-            unread.append(_where(file, row))
-            for part in _shapes(shapes) or () if isinstance(shapes, list) else ():
-                points.extend(part)
-                lengths.append(len(part))
-            if len(lengths) > pieces:
-                unread.pop()
-        parts.append(len(lengths) - pieces)
+    with Progress(f"Indexing {file}", len(rows)) as bar:
+        for row in bar.over(rows):
+            shapes = row.get("segmentation")
+            start, pieces, held, size = len(points), len(lengths), len(masks), (0, 0)
+            try:
+                if not isinstance(shapes, list) or (shapes and isinstance(shapes[0], dict)):
+                    shapes = _shapes(shapes)
+                if isinstance(shapes, dict):
+                    runs, *size = rle.counts(shapes)
+                    masks += rle.compress(runs)
+                else:
+                    for part in shapes or ():
+                        before = len(points)
+                        points.extend(part)
+                        lengths.append(len(points) - before)
+            except (TypeError, ValueError, AttributeError, OverflowError, MemoryError):
+                del points[start:], lengths[pieces:]
+                for part in _shapes(shapes) or () if isinstance(shapes, list) else ():
+                    points.extend(part)
+                    lengths.append(len(part))
+                if len(lengths) == pieces:
+                    unread.append(_where(row))
+            parts.append(len(lengths) - pieces)
+            mask_lengths.append(len(masks) - held)
+            mask_sizes.extend(size)
     points = np.frombuffer(points, dtype=np.float64) if len(points) else np.zeros(0)
     lengths, parts = np.array(lengths, dtype=np.int32), np.array(parts, dtype=np.int32)
     bad = (lengths < 6) | (lengths % 2 == 1)
@@ -551,19 +793,24 @@ def _polygons(file: Path, rows: list[dict], report: Report) -> tuple[np.ndarray,
         report.add(
             "notes",
             "annotations with polygon parts that are not three or more points",
-            (_where(file, rows[i]) for i in owners[:9]),
+            (_where(rows[i]) for i in owners[:9]),
             len(owners),
         )
         points = points[np.repeat(~bad, lengths)]
         parts = np.bincount(owner[~bad], minlength=len(rows)).astype(np.int32)
         lengths = lengths[~bad]
     report.add("notes", "annotations with a mask that cannot be read: the box is used", unread)
-    return points, lengths, parts
+    return {
+        "points": points,
+        "lengths": lengths,
+        "parts": parts,
+        "masks": np.frombuffer(masks, dtype=np.uint8) if masks else np.zeros(0, np.uint8),
+        "mask_lengths": np.array(mask_lengths, dtype=np.int32),
+        "mask_sizes": np.array(mask_sizes, dtype=np.int32).reshape(-1, 2),
+    }
 
 
-def _poses(
-    file: Path, rows: list[dict], keypoints: list[str], report: Report
-) -> tuple[np.ndarray, list[str]]:
+def _poses(rows: list[dict], keypoints: list[str], report: Report) -> tuple[np.ndarray, list[str]]:
     """Return ``(m, k, 3)`` keypoints and their names; zeros where an annotation has none."""
     size = len(keypoints)
     if not size:
@@ -579,6 +826,6 @@ def _poses(
         if len(numbers) == 3 * size and all(map(math.isfinite, numbers)):
             poses[i] = np.reshape(numbers, (size, 3))
         else:
-            odd.append(_where(file, row))
+            odd.append(_where(row))
     report.add("notes", f"annotations whose keypoints are not {size} times x, y, v", odd)
     return poses, keypoints

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from yolograft.coco import rle
+from yolograft.coco.images import BACK, in_frame, turned_picture
 from yolograft.coco.index import id_order, parse, read_categories, read_flag, read_id, read_number
 
 #: Names of the official numbers, in COCO's order.
@@ -207,22 +208,24 @@ class Recorder:
                 as ``category_id``.
         """
         one = self.dataset.samples[sample]
-        x, y = (a / b for a, b in zip(one.frame, one.size, strict=True))
         kept = []
         for row in predictions:
             cls = 0 if self.agnostic else row["category_id"]
             if cls >= len(self.categories):  # a class of the model that the data does not have
                 continue
             new = {"image_id": one.id, "category_id": self.categories[cls], "bbox": row["bbox"]}
-            if (x, y) != (1, 1):
-                left, top, width, height = row["bbox"]
-                new["bbox"] = [left * x, top * y, width * x, height * y]
+            left, top, width, height = row["bbox"]
+            corners = np.array([[left, top], [left + width, top + height]])
+            if (framed := in_frame(corners, one)) is not corners:
+                low, high = framed.min(0), framed.max(0)
+                new["bbox"] = [*low.tolist(), *(high - low).tolist()]
             new["score"] = row["score"]
             if "segmentation" in row:
                 new["segmentation"] = _resized(row["segmentation"], one)
             if "keypoints" in row:
                 points = np.reshape(row["keypoints"], (self.dataset.data["kpt_shape"][0], -1))
-                points = np.column_stack((points[:, 0] * x, points[:, 1] * y, np.ones(len(points))))
+                points = in_frame(points[:, :2], one)
+                points = np.column_stack((points, np.ones(len(points))))
                 new["keypoints"] = [round(float(v), 3) for v in points.ravel()]
             kept.append(new)
         self.found[sample] = kept
@@ -231,7 +234,9 @@ class Recorder:
         """Return the predictions in COCO's results format, for each JSON of the split."""
         sources: list[list[dict[str, Any]]] = [[] for _ in self.dataset.indexes]
         for sample in sorted(self.found):
-            sources[self.dataset.samples[sample].source] += self.found[sample]
+            source = self.dataset.samples[sample].source
+            index = self.dataset.indexes[source]
+            sources[source] += map(index.as_written, self.found[sample])
         return sources
 
     def evaluate(self, kinds: Iterable[str] | None = None) -> dict[str, dict[str, float]]:
@@ -239,7 +244,12 @@ class Recorder:
 
         Args:
             kinds: ``bbox``, ``segm``, ``keypoints``; those of the task when left out.
+
+        Returns:
+            Nothing where no JSON has a list of annotations, as those of test sets.
         """
+        if not any(index.annotated for index in self.dataset.indexes):
+            return {}
         truth = self._truth()
         samples = self.dataset.samples
         images = [truth.places[s.source][s.id] for s in samples]
@@ -302,12 +312,16 @@ class Recorder:
 def _resized(mask: dict[str, Any], sample: Any) -> dict[str, Any]:
     """Return a predicted mask in the size that the JSON has for its image."""
     width, height = (int(v) for v in sample.frame)
-    if mask["size"] == [height, width]:
+    turn = getattr(sample, "turn", 0)
+    if mask["size"] == [height, width] and not turn:
         return mask
     import cv2
     from faster_coco_eval import mask as tools
 
-    image = cv2.resize(rle.decode(mask), (width, height), interpolation=cv2.INTER_NEAREST)
+    image = rle.decode(mask)
+    if turn:
+        image = turned_picture(image, BACK[turn])
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST)
     new = tools.encode(np.asfortranarray(image))
     return {"size": [height, width], "counts": new["counts"].decode()}
 

@@ -40,14 +40,16 @@ class Report:
         entry[0] += count
         entry[1] += where[: EXAMPLES - len(entry[1])]
 
-    def merge(self, other: Report) -> None:
+    def merge(self, other: Report, file: str = "") -> None:
         """Add the counts of another report.
 
         Args:
             other: A report.
+            file: Name of the file that its examples are of, where they do not name it.
         """
         for group in ("dropped", "images", "notes"):
             for reason, (count, where) in getattr(other, group).items():
+                where = [f"{file}, {one}" for one in where] if file else where
                 self.add(group, reason, where, count)
 
     def content(self) -> dict:

@@ -1,12 +1,27 @@
-"""Run-length encoded masks of COCO JSON, both forms, and polygons from them."""
+"""Run-length encoded masks of COCO JSON, both forms, and outlines from them.
+
+An outline follows the edges of the pixels, in the coordinates of COCO's polygons: a mask of 8 x 8
+pixels has an outline 8 wide and 8 high, a line of one pixel is one high.
+"""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
+#: More than any image has: a mask of such a size is a mistake, and would fill the memory.
+_TOO_LARGE = 1 << 31
 
-def counts(mask: object) -> tuple[list[int], int, int]:
+#: Steps along a border as OpenCV makes them, by number: from the east, against the clock.
+_STEPS = np.array([[1, 0], [1, -1], [0, -1], [-1, -1], [-1, 0], [-1, 1], [0, 1], [1, 1]])
+_NUMBERS = np.zeros((3, 3), np.int64)
+_NUMBERS[_STEPS[:, 1], _STEPS[:, 0]] = np.arange(8)
+
+#: Where a pixel's east, north, west and south edge starts, walked against the clock.
+_CORNERS = np.array([[1, 1], [1, 0], [0, 0], [0, 1]])
+
+
+def counts(mask: object) -> tuple[np.ndarray, int, int]:
     """Read a run-length encoding and check it.
 
     Args:
@@ -21,33 +36,68 @@ def counts(mask: object) -> tuple[list[int], int, int]:
     if not isinstance(mask, dict) or not isinstance(mask.get("size"), list | tuple):
         msg = "no size"
         raise ValueError(msg)
-    height, width = (int(v) for v in mask["size"])
     runs = mask.get("counts")
-    if isinstance(runs, str | bytes):
-        runs = _uncompress(runs.encode() if isinstance(runs, str) else runs)
-    runs = [int(v) for v in runs or []]
-    if min(height, width) < 1 or min(runs, default=-1) < 0 or sum(runs) != height * width:
+    try:
+        height, width = (int(v) for v in mask["size"])
+        if isinstance(runs, str | bytes):
+            runs = _uncompress(runs.encode() if isinstance(runs, str) else runs)
+        runs = np.array([] if runs is None else runs, dtype=np.int64)
+    except (TypeError, OverflowError) as error:
+        msg = f"no runs or size: {error}"
+        raise ValueError(msg) from error
+    good = runs.ndim == 1 and min(height, width) > 0 and height * width < _TOO_LARGE
+    good = good and len(runs) and 0 <= runs.min() and runs.max() <= height * width
+    if not good or runs.sum() != height * width:
         msg = f"the runs do not fill {height} x {width}"
         raise ValueError(msg)
     return runs, height, width
 
 
-def _uncompress(text: bytes) -> list[int]:
-    """Return the runs of COCO's compressed text: 5 bits a character, differences from the third."""
-    runs, value, shift = [], 0, 0
-    for byte in text:
-        bits = byte - 48
-        if not 0 <= bits < 64 or shift > 60:
-            msg = "a character that no mask holds"
-            raise ValueError(msg)
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
+def _uncompress(text: bytes) -> np.ndarray:
+    """Return the runs of COCO's compressed text: 5 bits a character, differences from the third.
+
+    A text that starts with a comma is a list of runs as it stands in the JSON.
+    """
+    if text.startswith(b","):
+        return np.fromstring(text[1:], np.int64, sep=",")
+    codes = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    last = codes & 32 == 0
+    if not len(codes) or (codes < 0).any() or (codes > 63).any() or not last[-1]:
+        msg = "a character that no mask holds"
+        raise ValueError(msg)
+    ends = np.flatnonzero(last)
+    sizes = np.diff(ends, prepend=-1)
+    starts = ends - sizes + 1
+    if sizes.max() > 12:
+        msg = "a character that no mask holds"
+        raise ValueError(msg)
+    places = np.arange(len(codes)) - np.repeat(starts, sizes)
+    runs = np.add.reduceat((codes & 31) << (5 * places), starts)
+    runs -= np.where(codes[ends] & 16, np.int64(1) << (5 * sizes), 0)
+    for first in (1, 2):
+        runs[first::2] = np.cumsum(runs[first::2])
     return runs
+
+
+def compress(runs: np.ndarray) -> bytes:
+    """Return runs as COCO's compressed text.
+
+    Args:
+        runs: From :func:`counts`.
+    """
+    rest = runs.copy()
+    rest[3:] -= runs[1:-2]
+    text = np.zeros((len(runs), 13), np.uint8)
+    open_ = np.ones(len(runs), bool)
+    for place in range(13):
+        low = rest & 31
+        rest >>= 5
+        more = np.where(low & 16, rest != -1, rest != 0)
+        text[open_, place] = (low + 32 * more + 48)[open_]
+        open_ &= more
+        if not open_.any():
+            break
+    return text[text > 0].tobytes()
 
 
 def decode(mask: object) -> np.ndarray:
@@ -67,19 +117,76 @@ def decode(mask: object) -> np.ndarray:
     return np.repeat(values, runs).reshape(width, height).T
 
 
-def polygons(mask: object) -> list[list[float]]:
+def extent(mask: object) -> list[int] | None:
+    """Return left, top, width and height of what a mask covers, ``None`` if that is nothing.
+
+    Nothing is decoded.
+
+    Args:
+        mask: As for :func:`counts`.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    runs, height, _ = counts(mask)
+    return _extent(runs, height)
+
+
+def _extent(runs: np.ndarray, height: int) -> list[int] | None:
+    ends = np.cumsum(runs)[1::2]
+    starts, ends = ends - runs[1::2], ends - 1
+    starts, ends = starts[starts <= ends], ends[starts <= ends]
+    if not len(starts):
+        return None
+    left, right = int(starts[0]) // height, int(ends[-1]) // height
+    if (starts // height != ends // height).any():  # down to the end of a column
+        top, bottom = 0, height - 1
+    else:
+        top, bottom = int((starts % height).min()), int((ends % height).max())
+    return [left, top, right - left + 1, bottom - top + 1]
+
+
+def outlines(mask: object) -> tuple[list[np.ndarray], bool]:
     """Return the outlines of a mask, largest first; holes are filled.
 
     Args:
         mask: As for :func:`counts`.
 
     Returns:
-        One flat list ``x, y, x, y, ...`` per part that has an area.
+        ``(n, 2)`` corners of each part, and whether there are holes.
 
     Raises:
         ValueError: If it cannot be read.
     """
-    image = np.ascontiguousarray(decode(mask))
-    found, _ = cv2.findContours(image, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    found = sorted((c for c in found if len(c) > 2), key=cv2.contourArea, reverse=True)
-    return [c.reshape(-1).astype(float).tolist() for c in found]
+    runs, rows, _ = counts(mask)
+    box = _extent(runs, rows)
+    if box is None:
+        return [], False
+    left, top, width, height = box
+    flips = np.cumsum(runs)[:-1]
+    start, stop = left * rows, (left + width) * rows
+    columns = np.zeros(stop - start, np.uint8)
+    inside = flips[(flips >= start) & (flips < stop)] - start
+    for a, b in zip(inside[::2].tolist(), [*inside[1::2].tolist(), len(columns)], strict=False):
+        columns[a:b] = 1
+    image = np.ascontiguousarray(columns.reshape(width, rows).T[top : top + height])
+    found, nested = cv2.findContours(image, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    outer = nested[0, :, 3] < 0
+    found = [_edges(one.reshape(-1, 2)) for one, out in zip(found, outer, strict=True) if out]
+    found.sort(key=lambda corners: cv2.contourArea(corners.astype(np.float32)), reverse=True)
+    return [corners + np.array([left, top]) for corners in found], not outer.all()
+
+
+def _edges(pixels: np.ndarray) -> np.ndarray:
+    """Return the corners of the outline around a border of pixels, walked against the clock."""
+    if len(pixels) == 1:
+        return pixels + _CORNERS
+    steps = np.roll(pixels, -1, 0) - pixels
+    leave = _NUMBERS[steps[:, 1], steps[:, 0]]
+    enter = (np.roll(leave, 1) + 4) % 8
+    # From the pixel before, against the clock to the pixel after: all neighbours are outside.
+    turn = enter[:, None] + np.arange(1, 8)
+    open_ = (np.arange(1, 8) <= ((leave - enter - 1) % 8)[:, None]) & (turn % 2 == 0)
+    edges = (pixels[:, None] + _CORNERS[turn // 2 % 4])[open_]
+    along = np.roll(edges, -1, 0) - edges
+    return edges[(along != np.roll(along, 1, 0)).any(1)]

@@ -70,13 +70,12 @@ def _entries(data: dict[str, Any], split: str) -> list[str]:
 
 def _of_json(file: Path, data: dict[str, Any]) -> list[str]:
     from yolograft.coco.config import KEY, check_categories
-    from yolograft.coco.images import clean, find_folder
+    from yolograft.coco.images import paths
     from yolograft.coco.index import open_index
 
     index = open_index(file)
     check_categories(index, data[KEY])
-    folder = find_folder(index, data[KEY]["images"].get(str(file)))
-    return [os.path.join(folder, clean(name)) for name in index.names]
+    return paths(index, data[KEY]["images"].get(str(file)))[0]
 
 
 def fingerprint(data: dict[str, Any]) -> str:

@@ -90,7 +90,7 @@ def _stock(original: Callable, data: dict[str, Any], *args, **kwargs) -> dict[st
     """Return what the stock function makes of a data YAML of this content."""
     import yaml
 
-    from yolograft.coco.config import KEY
+    from yolograft.coco.config import KEY, SPLITS
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "data.yaml"
@@ -100,4 +100,5 @@ def _stock(original: Callable, data: dict[str, Any], *args, **kwargs) -> dict[st
         except (AttributeError, KeyError, SyntaxError, TypeError, ValueError) as error:
             own = data[KEY]["yaml"]
             refuse(f"{own}: {str(error).replace(str(file), own)}", "correct the data YAML")
-    return {**checked, KEY: data[KEY]}
+    # The stock function follows links; images are looked for beside the link.
+    return {**checked, **{k: data[k] for k in SPLITS if k in data}, KEY: data[KEY]}
