@@ -1,0 +1,642 @@
+"""Blocks of others as they are: constructors, entry points, the run at their row, threads."""
+
+import importlib.metadata
+import os
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+import timm
+import torch
+from timm.models import _efficientnet_blocks as blocks_of_timm
+from torch import nn
+from torchvision.ops import SqueezeExcitation
+from torchvision.ops.misc import Conv2dNormActivation
+from ultralytics.nn import tasks
+
+import yolograft
+from yolograft import ConfigError, registry
+
+
+@pytest.fixture(autouse=True)
+def _clean():
+    kept = [(t, dict(t)) for t in (registry._blocks, registry._names, registry._classes)]
+    yield
+    for table, before in kept:
+        table.clear()
+        table.update(before)
+
+
+def parse(*rows, **config):
+    first = [[-1, 1, "Conv", [16, 3, 2]]]
+    return tasks.parse_model({"nc": 1, "backbone": first + [*rows], "head": [], **config}, 3, False)
+
+
+def make(signature, forward="x", build="", name="Mine", code=""):
+    """Return a block, written as text, whose ``given`` holds what its constructor was given."""
+    source = f"""
+class {name}(nn.Module):
+    def __init__(self, {signature}):
+        given = {{k: v for k, v in locals().items() if k not in ("self", "__class__")}}
+        super().__init__()
+        self.given = given
+        {build or "pass"}
+
+    def forward(self, x):
+        {code or "pass"}
+        return {forward}
+"""
+    scope = {"nn": nn, "torch": torch, "__name__": __name__}
+    exec(source, scope)
+    return scope[name]
+
+
+# ------------------------------------------------------------------------------------- constructors
+
+
+@pytest.mark.parametrize(
+    ("signature", "role", "args", "given"),
+    [
+        ("channel, k_size=3", None, [], {"channel": 16}),
+        ("channels", None, [], {"channels": 16}),
+        ("in_channels, reduction=4", None, [], {"in_channels": 16}),
+        ("dim, num_heads=8", None, [{"num_heads": 2}], {"dim": 16, "num_heads": 2}),
+        ("in_planes, ratio=16", None, [], {"in_planes": 16}),
+        ("gate_channels, reduction_ratio=16", None, [], {"gate_channels": 16}),
+        ("d_model=512, S=64", None, [], {"d_model": 16}),
+        ("channels=None, e_lambda=1e-4", None, [], {"channels": 16}),
+        ("n_feat", None, [], {"n_feat": 16}),
+        ("whatever", None, [], {"whatever": 16}),
+        ("whatever, k=3", None, [{"k": 5}], {"whatever": 16, "k": 5}),
+        ("*, channels", None, [], {"channels": 16}),
+        ("c, /, k=3", None, [], {"c": 16}),
+        ("reduction, dim", None, [{"reduction": 4}], {"reduction": 4, "dim": 16}),
+        ("inp, oup, reduction=32", "gate", [], {"inp": 16, "oup": 16}),
+        ("inplanes, planes", "gate", [], {"inplanes": 16, "planes": 16}),
+        ("kernel_size=7", "gate", [{"kernel_size": 3}], {"kernel_size": 3}),
+        ("nc, **kwargs", None, [{"deep": 2}], {"nc": 16, "kwargs": {"deep": 2}}),
+        ("*args, **kwargs", "gate", [{"a": 1}], {"args": (16,), "kwargs": {"a": 1}}),
+    ],
+)
+def test_a_constructor_of_a_gate_is_taken_as_it_is(signature, role, args, given):
+    yolograft.register(make(signature), role=role)
+    built = parse([-1, 1, "Mine", args])[0][1]
+    assert registry.find("Mine").role == "gate"
+    assert given.items() <= built.given.items()
+    twice = parse([-1, 2, "Mine", args])[0][1]
+    assert all(given.items() <= one.given.items() for one in twice)
+    inside = parse([-1, 1, "C2f_Mine", [24, *args]])[0][1].m[0].cv2[1]
+    width = {k: 12 if v == 16 else (12,) if v == (16,) else v for k, v in given.items()}
+    assert width.items() <= inside.given.items()
+
+
+@pytest.mark.parametrize(
+    ("signature", "args", "given"),
+    [
+        ("inp, oup", [24], {"inp": 16, "oup": 24}),
+        ("in_channels, out_channels, bias=True", [24], {"in_channels": 16, "out_channels": 24}),
+        ("in_planes, out_planes", [24], {"in_planes": 16, "out_planes": 24}),
+        ("in_ch, out_ch", [24], {"in_ch": 16, "out_ch": 24}),
+        ("inc, ouc", [24], {"inc": 16, "ouc": 24}),
+        ("inplanes, planes", [24], {"inplanes": 16, "planes": 24}),
+        ("nIn, nOut", [24], {"nIn": 16, "nOut": 24}),
+        ("dim, dim_out", [24], {"dim": 16, "dim_out": 24}),
+        ("*, out_channels, in_channels", [24], {"in_channels": 16, "out_channels": 24}),
+        ("in_c, out_c, kernel_size=1, stride=1", [24, 3, 1], {"kernel_size": 3, "stride": 1}),
+        ("in_c, out_c, **kwargs", [24, {"k": 3}], {"out_c": 24, "kwargs": {"k": 3}}),
+    ],
+)
+def test_a_constructor_of_a_convolution_is_taken_as_it_is(signature, args, given):
+    yolograft.register(make(signature))
+    built = parse([-1, 1, "Mine", args])[0][1]
+    assert registry.find("Mine").role == "conv"
+    assert given.items() <= built.given.items()
+
+
+def test_classifiers_backbones_and_strides_under_other_names():
+    yolograft.register(make("in_features, num_classes", name="Ends"), role="classifier")
+    assert parse([-1, 1, "Ends", ["nc"]], nc=5)[0][1].given == {"in_features": 16, "num_classes": 5}
+    build = "self.out_channels = [width]"
+    yolograft.register(make("in_channels, width=8", "[x]", build, "Net"), role="backbone")
+    assert parse([-1, 1, "Net", [24]])[0][1].given == {"in_channels": 16, "width": 24}
+    assert parse([-1, 1, "Net", [{"width": 24}]])[0][1].given["width"] == 24
+    yolograft.register(make("in_c, out_c, kernel_size=3, stride=1", name="Strided"))
+    first, second = parse([-1, 2, "Strided", [24, 3, 2]])[0][1]
+    assert (first.given["stride"], second.given["stride"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("signature", "role"),
+    [
+        ("width, depth", None),  # two that could be anything
+        ("kernel_size", None),
+        ("**kwargs", "gate"),
+        ("c, start=1.0", "conv"),
+        ("*args", None),
+    ],
+)
+def test_a_constructor_that_fits_no_role_is_refused(signature, role):
+    with pytest.raises(ConfigError, match=r"the signature Mine\("):
+        yolograft.register(make(signature), role=role)
+
+
+def test_unknown_arguments_are_still_refused_where_there_are_no_kwargs():
+    yolograft.register(make("channels, k=3"))
+    with pytest.raises(ConfigError, match=r"row 1 \(backbone\): Mine: no argument 'kk'"):
+        parse([-1, 1, "Mine", [{"kk": 3}]])
+    with pytest.raises(ConfigError, match="the channels come from the layers around"):
+        parse([-1, 1, "Mine", [{"channels": 3}]])
+
+
+@pytest.mark.parametrize(
+    ("cls", "args"),
+    [
+        (timm.layers.EcaModule, []),
+        (timm.layers.CecaModule, []),
+        (timm.layers.SEModule, [{"rd_ratio": 0.25}]),
+        (timm.layers.LayerScale2d, []),
+        (timm.layers.ConvNormAct, [24, 3]),
+        (timm.layers.SeparableConvNormAct, [24]),
+        (blocks_of_timm.InvertedResidual, [24]),
+        (SqueezeExcitation, [{"squeeze_channels": 4}]),
+        (Conv2dNormActivation, [24]),
+    ],
+)
+def test_blocks_of_timm_and_torchvision(cls, args):
+    yolograft.register(cls, "Theirs")
+    model, _ = parse([-1, 1, "Theirs", args])
+    assert type(model[1]) is cls
+    width = args[0] if args and isinstance(args[0], int) else 16
+    assert model.eval()(torch.rand(1, 3, 32, 32)).shape == (1, width, 16, 16)
+
+
+def test_register_is_a_decorator_with_arguments():
+    @yolograft.register(name="Other", role="gate", aliases=("O", "P"))
+    class Here(nn.Module):
+        def __init__(self, c1, c2):
+            super().__init__()
+            self.widths = c1, c2
+
+        def forward(self, x):
+            return x
+
+    assert isinstance(Here, type)
+    assert parse([-1, 1, "P", []])[0][1].widths == (16, 16)
+    assert registry.find("Here") is None
+
+
+# ------------------------------------------------------------------------------- the run at the row
+
+
+@pytest.mark.parametrize(
+    ("signature", "forward", "role", "args", "says"),
+    [
+        ("c", "x[:, :, ::2, ::2]", None, [], "returns 16x16x16 for a map of 16x32x32"),
+        ("c", "torch.cat([x, x], 1)", None, [], "returns 32x32x32"),
+        ("c", "x.mean((2, 3))", None, [], "returns 16 for a map of"),
+        ("c", "x.mean((2, 3), keepdim=True)", None, [], "returns 16x1x1"),
+        ("c", "x.mean(1, keepdim=True)", None, [], "returns 1x32x32"),
+        ("c", "(x, x)", None, [], "returns a tuple, not a feature map"),
+        ("c", "None", None, [], "returns a NoneType, not a feature map"),
+        ("c", "x[..., : x.shape[-1] // 2 * 2]", None, [], "returns 16x15x18 for a map of 16x15x19"),
+        ("c1, c2", "x", None, [24], "returns 16x32x32 for a map of 16x32x32, but a conv block"),
+        ("c1, c2", "torch.cat([x, x[:, :8]], 1)", "down", [24], "24 channels at half the size"),
+        ("", "x", "widen", [], "returns 8x32x32 for a map of 8x32x32, but a widen block"),
+    ],
+)
+def test_a_block_that_returns_another_shape_is_refused_at_its_row(
+    signature, forward, role, args, says
+):
+    yolograft.register(make(signature, forward), role=role)
+    with pytest.raises(ConfigError, match=r"mine\.yaml, row 1 \(backbone\): Mine returns") as error:
+        parse([-1, 1, "Mine", args], yaml_file="mine.yaml")
+    assert says in str(error.value)
+
+
+def test_inside_a_stage_a_convolution_keeps_the_size():
+    yolograft.register(make("c1, c2", "self.m(x)", "self.m = nn.Conv2d(c1, c2, 3)"))
+    assert parse([-1, 1, "Mine", [24]])[0][1].m.out_channels == 24
+    with pytest.raises(ConfigError, match="row 1 .*Mine returns 12x30x30 for a map of 12x32x32"):
+        parse([-1, 1, "C2f_Mine", [24]])
+
+
+@pytest.mark.parametrize(
+    ("build", "code"),
+    [
+        ("", "assert x.shape[2:] == (20, 20)"),  # one size alone
+        ("", "if min(x.shape[2:]) < 64: raise RuntimeError('too small')"),
+        ("", "x = x.view(x.shape[0], -1, 8, x.shape[2] // 8, 8, x.shape[3] // 8).view(x.shape)"),
+        ("self.m = nn.Conv2d(3, 3, 1).to('meta')", "x = self.m(x)"),
+    ],
+)
+def test_a_block_that_fails_on_the_small_maps_is_built_all_the_same(build, code):
+    yolograft.register(make("c", "x", build, code=code))
+    assert type(parse([-1, 1, "Mine", []])[0][1]).__name__ == "Mine"
+
+
+def test_the_run_leaves_the_block_and_the_random_state_as_they_were():
+    class Counting(nn.Module):
+        def __init__(self, c):
+            super().__init__()
+            self.bn = nn.BatchNorm2d(c)
+            self.register_buffer("seen", torch.zeros(()))
+            self.table = None
+
+        def forward(self, x):
+            self.seen += 1
+            self.table = torch.rand(x.shape[2:]) * random.random() * np.random.rand()
+            return self.bn(x) * self.table
+
+    yolograft.register(Counting)
+    torch.manual_seed(3)
+    states = random.getstate(), np.random.get_state()[1].tolist()
+    torch.manual_seed(3)
+    parse()
+    after_stock = torch.get_rng_state()
+    torch.manual_seed(3)
+    block = parse([-1, 1, "Counting", []])[0][1]
+    assert torch.equal(after_stock, torch.get_rng_state())
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states
+    assert block.seen == 0
+    assert block.table is None
+    assert block.training
+    assert block.bn.training
+    assert block.bn.num_batches_tracked == 0
+
+
+def test_a_lazy_block_is_built_by_the_run():
+    yolograft.register(make("c", "self.m(x)", "self.m = nn.LazyConv2d(c, 1)"))
+    model, _ = parse([-1, 1, "Mine", []])
+    assert model[1].m.weight.shape == (16, 16, 1, 1)
+    assert model[1].np == 16 * 16 + 16
+
+
+# ------------------------------------------------------------------------ random state and threads
+
+
+def test_registering_leaves_the_random_state():
+    class Random(nn.Module):
+        def __init__(self, c):
+            super().__init__()
+            self.w = nn.Parameter(torch.rand(c) * np.random.rand() * random.random())
+            torch.manual_seed(0)
+            random.seed(0)
+            np.random.seed(0)
+
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    yolograft.register(Random)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]
+
+
+def test_a_name_is_never_missing_while_it_is_registered_again():
+    blocks = [make("c"), make("c")]
+    yolograft.register(blocks[0], aliases=("M",))
+    missing, stop = [], threading.Event()
+
+    def look():
+        while not stop.is_set():
+            missing.extend(n for n in ("Mine", "M") if registry.find(n) is None)
+            list(registry.table())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for i in range(200):
+        yolograft.register(blocks[i % 2], aliases=("M", f"M{i}"))
+    stop.set()
+    thread.join()
+    assert not missing
+    assert registry.find("M198") is None
+
+
+# ------------------------------------------------------------------------------------ entry points
+
+PACK = {
+    "__init__.py": "",
+    "layers.py": """
+        import dataclasses, enum
+        from torch import nn
+
+        class Mode(enum.Enum):
+            PLAIN = "plain"
+            TWICE = "twice"
+
+        @dataclasses.dataclass
+        class Settings:
+            factor: float = 1.0
+            mode: Mode = Mode.TWICE
+
+        class Unit(nn.Module):
+            def __init__(self, c):
+                super().__init__()
+                self.conv = nn.Conv2d(c, c, 3, 1, 1, bias=False)
+                self.norm = nn.BatchNorm2d(c)
+
+            def forward(self, x):
+                return self.norm(self.conv(x))
+    """,
+    "blocks.py": """
+        import torch
+        from torch import nn
+        from torch.nn import functional as F
+        from torchvision.ops import SqueezeExcitation
+
+        import yolograft
+        from foreign_pack.layers import Settings, Unit
+
+        def helper(x):
+            return x
+
+        class Plain(nn.Module):
+            def __init__(self, channels):
+                super().__init__()
+                self.unit, self.settings = Unit(channels), Settings()
+                self.act, self.after = F.silu, helper
+                self.se = SqueezeExcitation(channels, 4)
+
+            def forward(self, x):
+                return x + self.after(self.act(self.se(self.unit(x)))) * self.settings.factor
+
+        @yolograft.register(role="gate", aliases=("X", "Y"))
+        class Marked(nn.Module):
+            def __init__(self, inp, oup):
+                super().__init__()
+                self.conv = nn.Conv2d(inp, oup, 1)
+
+            def forward(self, x):
+                return self.conv(x)
+    """,
+    "offer.py": """
+        import random
+        import numpy, torch, yolograft
+        from torch import nn
+        torch.manual_seed(99), random.seed(99), numpy.random.seed(99)
+
+        class Late(nn.Module):
+            def __init__(self, inp, oup):
+                super().__init__()
+            def forward(self, x):
+                return x
+
+        def offer():
+            yolograft.register(Late, role="gate", aliases=("L",))
+    """,
+}
+POINTS = """
+[yolograft.blocks]
+Plain = foreign_pack.blocks:Plain
+Marked = foreign_pack.blocks:Marked
+Second = foreign_pack.blocks:Marked
+anything = foreign_pack.offer:offer
+Number = foreign_pack.blocks:torch
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A foreign package, as an installer leaves it; returns the folder for PYTHONPATH."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "foreign_pack").mkdir()
+    for name, text in PACK.items():
+        (folder / "foreign_pack" / name).write_text(textwrap.dedent(text))
+    info = folder / "foreign_pack-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign-pack\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(POINTS)
+    return folder
+
+
+def run(code, *path, **env):
+    """Run code in a fresh interpreter; returns what it printed."""
+    before = [p for p in [os.environ.get("PYTHONPATH")] if p]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, path), *before]), **env}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_entry_points_are_read_once_by_the_first_of_many_threads(installed):
+    out = run(
+        """
+        import random, sys, threading, time, warnings
+        import numpy, torch
+        from ultralytics.nn import tasks
+        from yolograft import registry
+        import importlib.metadata as metadata
+
+        reads, real = [], metadata.entry_points
+        def slow(**kwargs):  # the machine may be busy: others come in the middle of it
+            reads.append(1)
+            points = real(**kwargs)
+            for point in points:
+                time.sleep(0.05)
+                yield point
+        metadata.entry_points = slow
+        states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].tolist()
+        seen, barrier = [], threading.Barrier(8)
+        def ask(i):
+            barrier.wait()
+            with warnings.catch_warnings():
+                if i % 2:
+                    time.sleep(0.1)
+                    seen.append(sorted({"Plain", "Marked", "X", "L"} & {*registry.names()}))
+                else:
+                    rows = [[-1, 1, "Conv", [8]], [-1, 1, "Plain", []], [-1, 1, "L", []]]
+                    rows += [[-1, 1, "X", []], [-1, 1, "Second", []]]
+                    config = {"nc": 1, "backbone": rows, "head": []}
+                    model = tasks.parse_model(config, 3, False)[0]
+                    seen.append([type(m).__name__ for m in model[1:]])
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
+        [t.start() for t in threads], [t.join() for t in threads]
+        print(len(reads), len(seen), sorted(map(str, {tuple(s) for s in seen})))
+        block = registry.find("Marked")
+        print(block.role, block.aliases, registry.find("L").name, registry.find("Number"))
+        """,
+        installed,
+    )
+    first, second = out.splitlines()[-2:]
+    assert first == (
+        "1 8 [\"('L', 'Marked', 'Plain', 'X')\", \"('Plain', 'Late', 'Marked', 'Marked')\"]"
+    )
+    assert second == "gate ('X', 'Y', 'Second') Late None"
+
+
+def test_reading_entry_points_leaves_the_random_state(installed):
+    out = run(
+        """
+        import random, warnings
+        import numpy, torch, yolograft
+        from yolograft import registry
+        warnings.simplefilter("ignore")
+        before = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].tolist()
+        assert "Late" in registry.names()
+        print(torch.equal(torch.get_rng_state(), before[0]), random.getstate() == before[1],
+              numpy.random.get_state()[1].tolist() == before[2])
+        """,
+        installed,
+    )
+    assert out.split() == ["True"] * 3
+
+
+def test_a_block_registered_while_entry_points_are_read_waits_for_nobody(installed):
+    """Its thread may hold the import lock of a package that the reading thread wants."""
+    out = run(
+        """
+        import threading, time, warnings
+        import importlib.metadata as metadata
+        import yolograft
+        from torch import nn
+        from ultralytics.nn import tasks
+        from yolograft import registry
+
+        class Own(nn.Module):
+            def __init__(self, c):
+                super().__init__()
+
+        registered = threading.Event()
+        class Point:
+            name, value = "Waits", "x:y"
+            def load(self):
+                assert registered.wait(20), "register() waited for the entry points"
+                return Own
+        metadata.entry_points = lambda **_: [Point()]
+        reader = threading.Thread(target=registry.names)
+        reader.start()
+        time.sleep(0.2)
+        yolograft.register(Own)
+        registered.set()
+        reader.join()
+        print(registry.find("Waits").name)
+        """,
+        installed,
+    )
+    assert out.split() == ["Own"]
+
+
+# ------------------------------------------------------------------------------------- restricted
+
+
+@pytest.mark.skipif(not hasattr(tasks, "_SafeLoad"), reason="this Ultralytics has no safe load")
+def test_a_checkpoint_with_entry_point_blocks_under_safe_load(installed, shapes, yolo, tmp_path):
+    run(
+        """
+        import sys, yaml
+        from ultralytics import YOLO
+        from ultralytics.nn import tasks
+        config = tasks.yaml_model_load("yolov8n.yaml")
+        config = {k: v for k, v in config.items() if k not in ("yaml_file", "scale")}
+        config["head"] = config["head"][:-1] + [
+            [15, 1, "Plain", []], [18, 1, "X", []], [[22, 23, 21], 1, "Detect", [5]]
+        ]
+        config["scales"] = {"n": [0.33, 0.125, 1024]}
+        file = sys.argv[0] if len(sys.argv) > 1 else "mine.yaml"
+        open(file, "w").write(yaml.safe_dump({**config, "nc": 5}))
+        YOLO(file).save("mine.pt")
+        """.replace('"mine', f'"{tmp_path}/mine'),
+        installed,
+    )
+    env = {"ULTRALYTICS_SAFE_LOAD": "1", "PYTHONPATH": str(installed)}
+    if before := os.environ.get("PYTHONPATH"):
+        env["PYTHONPATH"] += os.pathsep + before
+    small = ["imgsz=64", "batch=16", "workers=0", "plots=False", "device=cpu", "split=val"]
+    out = yolo("val", f"model={tmp_path}/mine.pt", f"data={shapes}", *small, cwd=tmp_path, env=env)
+    assert "all" in out
+
+
+@pytest.mark.skipif(not hasattr(tasks, "_SafeLoad"), reason="this Ultralytics has no safe load")
+@pytest.mark.parametrize("what", ["os.system", "foreign_pack.blocks.helper2", "yolograft.cli.main"])
+def test_safe_load_still_refuses_what_no_block_holds(installed, tmp_path, what):
+    module, _, name = what.rpartition(".")
+    out = run(
+        f"""
+        import os, sys, torch, warnings
+        warnings.simplefilter("ignore")
+        import foreign_pack.blocks as blocks, yolograft.cli
+        blocks.helper2 = lambda: os.mkdir(sys.argv[-1])
+        blocks.helper2.__qualname__ = blocks.helper2.__name__ = "helper2"
+        blocks.helper2.__module__ = "foreign_pack.blocks"
+        from ultralytics.nn import tasks
+        class Evil:
+            def __reduce__(self):
+                return getattr(sys.modules["{module}"], "{name}"), ("true",) * ("{name}" == "system")
+        torch.save({{"model": Evil(), "block": blocks.Plain(8)}}, r"{tmp_path}/evil.pt")
+        try:
+            tasks.torch_safe_load(r"{tmp_path}/evil.pt", safe_only=True)
+            print("loaded")
+        except Exception as error:
+            print(type(error).__name__)
+        """,
+        installed,
+    )
+    assert out.split()[-1] in ("TypeError", "UnpicklingError")
+
+
+# ----------------------------------------------------------------------------------------- reloads
+
+
+def test_a_reload_of_the_host_is_wrapped_again():
+    out = run(
+        """
+        import importlib
+        from ultralytics.nn import tasks
+        from ultralytics.data import build, utils
+        import ultralytics.nn, ultralytics.engine.model as model, ultralytics.data as data
+        import yolograft
+        from yolograft import host
+        before = tasks.parse_model, tasks.yaml_model_load
+        for module in (tasks, build, utils):
+            importlib.reload(module)
+        assert hasattr(tasks.parse_model, "_yolograft") and tasks.parse_model is not before[0]
+        assert ultralytics.nn.parse_model is tasks.parse_model
+        assert model.yaml_model_load is tasks.yaml_model_load is not before[1]
+        assert data.build_yolo_dataset is build.build_yolo_dataset
+        assert hasattr(build.build_yolo_dataset, "_yolograft")
+        assert hasattr(tasks.BaseModel.fuse, "_yolograft")
+        assert not hasattr(tasks.parse_model.__wrapped__, "_yolograft")
+        assert set(host.STATUS.values()) == {None}
+        print(type(tasks.DetectionModel("yolov8n-cbam.yaml", verbose=False).model[5]).__name__)
+        """
+    )
+    assert out.split()[-1] == "CBAM"
+
+
+def test_two_threads_import_the_host_at_once():
+    out = run(
+        """
+        import sys, threading
+        import yolograft
+        import ultralytics.utils.torch_utils, ultralytics.data.augment  # what both would wait for
+        from importlib import import_module
+        watched = [n for n in yolograft._startup.WATCHED if n not in sys.modules]
+        finder = next(f for f in sys.meta_path if type(f).__name__ == "_Watcher")
+
+        class Slow:  # another finder: while it thinks, the other thread's import comes
+            barrier = threading.Barrier(2)
+            def find_spec(self, name, path=None, target=None):
+                if name in ("ultralytics.nn.tasks", "ultralytics.data.utils"):
+                    try:
+                        self.barrier.wait(5)
+                    except threading.BrokenBarrierError:
+                        pass
+        sys.meta_path.insert(sys.meta_path.index(finder) + 1, Slow())
+        for name in ("ultralytics.nn.tasks", "ultralytics.data.utils"):
+            sys.modules.pop(name, None)
+        names = "ultralytics.nn.tasks", "ultralytics.data.utils"
+        threads = [threading.Thread(target=import_module, args=(n,)) for n in names]
+        [t.start() for t in threads], [t.join() for t in threads]
+        print(*(hasattr(f, "_yolograft") for f in (
+            sys.modules[names[0]].parse_model, sys.modules[names[1]].check_det_dataset)))
+        """
+    )
+    assert out.split() == ["True", "True"]
+
+
+def test_no_block_of_this_file_stays_registered():
+    assert not [b for b in registry.table() if b.name in ("Mine", "Theirs")]
+    assert importlib.metadata.version("timm")
