@@ -35,7 +35,7 @@ def _clean():
 
 def parse(*rows, **config):
     first = [[-1, 1, "Conv", [16, 3, 2]]]
-    return tasks.parse_model({"nc": 1, "backbone": first + [*rows], "head": [], **config}, 3, False)
+    return tasks.parse_model({"nc": 1, "backbone": [*first, *rows], "head": [], **config}, 3, False)
 
 
 def make(signature, forward="x", build="", name="Mine", code=""):
@@ -225,7 +225,7 @@ def test_a_block_that_returns_another_shape_is_refused_at_its_row(
 def test_inside_a_stage_a_convolution_keeps_the_size():
     yolograft.register(make("c1, c2", "self.m(x)", "self.m = nn.Conv2d(c1, c2, 3)"))
     assert parse([-1, 1, "Mine", [24]])[0][1].m.out_channels == 24
-    with pytest.raises(ConfigError, match="row 1 .*Mine returns 12x30x30 for a map of 12x32x32"):
+    with pytest.raises(ConfigError, match=r"row 1 .*Mine returns 12x30x30 for a map of 12x32x32"):
         parse([-1, 1, "C2f_Mine", [24]])
 
 

@@ -88,14 +88,18 @@ def _others(model: nn.Module) -> list[nn.Module]:
 
 def _fuse_others(model: nn.Module) -> None:
     left = _others(model)
+    if not left:
+        return
     done = set()  # what stands in a block with a fuse() is that block's affair
-    for block in left:
-        if block not in done and _has_own(block):
-            done.update(block.modules())
-            _replace(model, block, block.fuse())
-    if any(map(_has_norm, left)):
-        with torch.no_grad(), registry.undisturbed():
-            _fold(model, _others(model))
+    with registry.undisturbed():
+        for block in left:
+            if block not in done and _has_own(block):
+                done.update(block.modules())
+                _replace(model, block, block.fuse())
+        left = [block for block in _others(model) if _has_norm(block)]
+        if left:
+            with torch.no_grad():
+                _fold(model, left)
     for block in _others(model):
         setattr(block, _DONE, True)
 
