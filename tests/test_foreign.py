@@ -1,12 +1,15 @@
 """Blocks of others as they are: constructors, entry points, the run at their row, threads."""
 
-import importlib.metadata
 import os
 import random
+import re
 import subprocess
 import sys
 import textwrap
 import threading
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -18,10 +21,13 @@ from timm.models import _efficientnet_blocks as blocks_of_timm
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 from torchvision.ops.misc import Conv2dNormActivation
+from ultralytics import YOLO
 from ultralytics.nn import tasks
 
 import yolograft
 from yolograft import ConfigError, registry
+
+README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.fixture(autouse=True)
@@ -530,8 +536,9 @@ safe = pytest.mark.skipif(
 )
 
 
-@safe
-def test_a_checkpoint_with_entry_point_blocks_under_safe_load(installed, yolo, tmp_path):
+@pytest.fixture
+def tiny(tmp_path):
+    """A folder with data.yaml and one image."""
     for split in ("train", "val"):
         (tmp_path / "images" / split).mkdir(parents=True)
         (tmp_path / "labels" / split).mkdir(parents=True)
@@ -539,20 +546,25 @@ def test_a_checkpoint_with_entry_point_blocks_under_safe_load(installed, yolo, t
         (tmp_path / "labels" / split / "a.txt").write_text("0 0.5 0.5 0.4 0.4\n")
     data = {"path": str(tmp_path), "train": "images/train", "val": "images/val", "names": ["a"]}
     (tmp_path / "data.yaml").write_text(yaml.safe_dump(data))
+    return tmp_path
+
+
+@safe
+def test_a_checkpoint_with_entry_point_blocks_under_safe_load(installed, yolo, tiny):
     rows = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Plain", []], [-1, 1, "C2f_X", [16]]]
     config = {"nc": 1, "backbone": rows, "head": [[[2], 1, "Detect", ["nc"]]]}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    (tiny / "mine.yaml").write_text(yaml.safe_dump(config))
     run(
         f"""
         from ultralytics import YOLO
-        YOLO(r"{tmp_path}/mine.yaml").save(r"{tmp_path}/mine.pt")
+        YOLO(r"{tiny}/mine.yaml").save(r"{tiny}/mine.pt")
         """,
         installed,
     )
     env = {"ULTRALYTICS_SAFE_LOAD": "true", "PYTHONPATH": path(installed)}
     small = ["imgsz=64", "batch=1", "workers=0", "plots=False", "device=cpu"]
-    args = ["val", f"model={tmp_path}/mine.pt", f"data={tmp_path}/data.yaml", *small]
-    assert "all" in yolo(*args, cwd=tmp_path, env=env)
+    args = ["val", f"model={tiny}/mine.pt", f"data={tiny}/data.yaml", *small]
+    assert "all" in yolo(*args, cwd=tiny, env=env)
 
 
 @safe
@@ -650,6 +662,27 @@ def test_two_threads_import_the_host_at_once():
     assert out.split() == ["True", "True"]
 
 
-def test_no_block_of_this_file_stays_registered():
-    assert not [b for b in registry.table() if b.name in ("Mine", "Theirs")]
-    assert importlib.metadata.version("timm")
+# -------------------------------------------------------------------------------------- the README
+
+
+def test_the_block_of_the_readme_trains_by_muon(tiny, monkeypatch):
+    monkeypatch.chdir(tiny)
+    text = re.search(r"```python\n((?:(?!```).)*class Gain.*?)```", README.read_text(), re.S)[1]
+    example = ModuleType("readme_example")
+    monkeypatch.setitem(sys.modules, example.__name__, example)
+    exec(text, vars(example))
+    rows = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Gain", [{"start": 0.5}]]]
+    config = {"nc": 1, "backbone": rows, "head": [[[1], 1, "Detect", ["nc"]]]}
+    (tiny / "gain.yaml").write_text(yaml.safe_dump(config))
+    model = YOLO("gain.yaml")
+    gain = model.model.model[1]
+    assert [p.ndim for p in gain.parameters()] == [
+        1
+    ]  # later releases spare others, older ones fail
+    x = torch.rand(1, 16, 4, 4)
+    assert torch.equal(gain(x), x / 2)
+    optimizer = "MuSGD" if find_spec("ultralytics.optim") else "SGD"
+    small = {"imgsz": 64, "batch": 1, "workers": 0, "plots": False, "device": "cpu", "epochs": 1}
+    model.train(data="data.yaml", optimizer=optimizer, warmup_epochs=0, val=False, **small)
+    trained = model.trainer.ema.ema.model[1].gain
+    assert not torch.equal(trained, torch.full_like(trained, 0.5))
