@@ -7,6 +7,7 @@ from timm.models import _efficientnet_blocks as blocks_of_timm
 from torch import nn
 from torch.nn.utils import parametrizations
 from torchvision.ops.misc import Conv2dNormActivation
+from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import DetectionModel
 
 import yolograft
@@ -104,6 +105,23 @@ def test_batchnorm_behind_a_convolution_is_folded(cls, args):
     blocks = fused(model_with(cls, args, count=2))
     assert len(blocks) == 2
     assert not sum(map(norms, blocks))
+
+
+class HostsConv(nn.Module):
+    """A convolution of Ultralytics, which folds it itself, beside one of PyTorch."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.a, self.b = Conv(c, c, 3), nn.Sequential(nn.Conv2d(c, c, 1), nn.BatchNorm2d(c))
+
+    def forward(self, x):
+        return self.b(self.a(x))
+
+
+def test_a_convolution_of_the_host_inside_a_block_is_left_to_the_host():
+    block = fused(model_with(HostsConv, count=5))[0]  # five: older releases spare small models
+    assert not hasattr(block.a, "bn")
+    assert not norms(block)
 
 
 class Before(nn.Module):
@@ -290,8 +308,27 @@ def test_the_layer_that_a_fuse_returns_takes_the_blocks_place():
     assert (block.i, block.f) == (1, -1)
 
 
-def test_a_fuse_with_arguments_is_left_alone():
-    fused(model_with(Wants))
+class Joins(Wants):
+    def fuse(self, *maps):
+        raise AssertionError(maps)
+
+
+@pytest.mark.parametrize("cls", [Wants, Joins])
+def test_a_fuse_with_arguments_is_left_alone(cls):
+    model = model_with(cls)
+    assert model.fuse(verbose=False) is model
+    assert model.is_fused()
+
+
+def test_a_fuse_that_fails_is_told_with_its_block():
+    class Fails(Wants):
+        def fuse(self):
+            {}["alpha"]
+
+    with pytest.raises(
+        yolograft.ConfigError, match=r"Fails: its fuse\(\) failed: KeyError: 'alpha'"
+    ):
+        model_with(Fails).fuse(verbose=False)
 
 
 def test_a_model_that_runs_on_no_small_image_is_left_as_it_is():
