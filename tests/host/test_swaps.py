@@ -80,6 +80,7 @@ def test_parallel_training_on_cpus_is_set_up_beside_the_stock_one(data, assigned
     try:
         overrides = {"model": "yolov8n.yaml", "data": str(data / "coco.yaml"), "device": "cpu"}
         overrides |= {"imgsz": 64, "batch": 2, "epochs": 1, "workers": 0, "plots": False}
+        overrides |= {"project": str(data / "runs")}
         monkeypatch.setattr(nodes, "RANK", 0)  # as torchrun gives it
         trainer = nodes.across(DetectionTrainer)(overrides=overrides)
         trainer.world_size = 2
