@@ -359,7 +359,7 @@ def _by_name(cls: type, role: str) -> tuple[str, ...] | None:
     }
     first = found["in"] or found["same"]
     last = found["classes" if role == "classifier" else "out"]
-    if role in ("conv", "down") and found["in"]:
+    if role != "classifier" and found["in"] and found["same"] in _required(cls):
         last = last or found["same"]  # (inplanes, planes)
     if role == "gate":
         names = (first, last or first)[: 1 + (last is not None)]

@@ -88,14 +88,18 @@ def _others(model: nn.Module) -> list[nn.Module]:
 
 def _fuse_others(model: nn.Module) -> None:
     left = _others(model)
+    if not left:
+        return
     done = set()  # what stands in a block with a fuse() is that block's affair
-    for block in left:
-        if block not in done and _has_own(block):
-            done.update(block.modules())
-            _replace(model, block, block.fuse())
-    if any(map(_has_norm, left)):
-        with torch.no_grad(), registry.undisturbed():
-            _fold(model, _others(model))
+    with registry.undisturbed():
+        for block in left:
+            if block not in done and _has_own(block):
+                done.update(block.modules())
+                _replace(model, block, _call(block))
+        left = [block for block in _others(model) if _has_norm(block)]
+        if left:
+            with torch.no_grad():
+                _fold(model, left)
     for block in _others(model):
         setattr(block, _DONE, True)
 
@@ -104,15 +108,20 @@ def _has_own(module: nn.Module) -> bool:
     """Tell whether a block has a ``fuse()`` that Ultralytics does not call itself."""
     if not callable(getattr(module, "fuse", None)):
         return False
-    if any(
-        "fuse" in vars(c) and c.__module__.startswith("ultralytics.") for c in type(module).__mro__
-    ):
+    if any("fuse" in vars(c) for c in _host_classes(module)):
         return False
+    arguments = inspect.signature(module.fuse).parameters.values()
+    return all(p.default is not p.empty or p.kind is p.VAR_KEYWORD for p in arguments)
+
+
+def _call(block: nn.Module) -> Any:
     try:
-        inspect.signature(module.fuse).bind()
-    except TypeError:  # it wants to be told something
-        return False
-    return True
+        return block.fuse()
+    except Exception as error:
+        registry.refuse(
+            f"{type(block).__name__}: its fuse() failed: {type(error).__name__}: {error}",
+            "correct it; a method of that name without arguments prepares a block for inference",
+        )
 
 
 def _replace(model: nn.Module, old: nn.Module, new: Any) -> None:
@@ -153,7 +162,7 @@ def _fold(model: nn.Module, blocks: list[nn.Module]) -> None:
             inside = {*block.modules()}
             mine = [(conv, bn) for conv, bn in pairs if conv in inside and bn in inside]
             kept = mine
-            if not _holds(block, kept, call):
+            if mine and not _holds(block, kept, call):
                 kept = [pair for pair in mine if _holds(block, [pair], call)]
                 kept = kept if _holds(block, kept, call) else []
             for pair in kept:
@@ -187,7 +196,8 @@ def _observe(model: nn.Module, blocks: list[nn.Module], size: int) -> tuple[dict
         if id(args[0]) in made:
             pairs.append((made[id(args[0])][0], bn))
 
-    skipped = [m for m in model.modules() if _is_special(m)]
+    skipped = {m for m in model.modules() if _is_special(m)}
+    skipped |= {c for m in model.modules() if _host_classes(m) for c in m.children()}
     for block in blocks:
         hooks.append(block.register_forward_pre_hook(before_block, with_kwargs=True))
         hooks.append(block.register_forward_hook(after_block, with_kwargs=True))
@@ -203,6 +213,10 @@ def _observe(model: nn.Module, blocks: list[nn.Module], size: int) -> tuple[dict
         hook.remove()
     pairs = [p for p in pairs if all(count[m] == 1 and m not in skipped for m in p)]
     return calls, pairs
+
+
+def _host_classes(module: nn.Module) -> list[type]:
+    return [c for c in type(module).__mro__ if c.__module__.startswith("ultralytics.")]
 
 
 def _is_special(module: nn.Module) -> bool:
