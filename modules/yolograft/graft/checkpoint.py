@@ -53,8 +53,8 @@ def patch(file: str, recipe: str | dict | list, warm: str | None = None) -> Patc
     result = graft(source.yaml, recipe, warm, name=Path(file).name)
     if reshaped := rebuild.pruned(source):
         refuse(
-            f"{file}: {reshaped} as its config builds it: the model was pruned or changed by hand",
-            "graft into the model before that",
+            f"{file}: {reshaped} as its config builds: the model was pruned, or changed by hand",
+            "graft into the model as it was before",
         )
     channels = rebuild.channels(source.yaml)
     model = type(source)(copy.deepcopy(result.config), ch=channels, verbose=False)
@@ -62,8 +62,7 @@ def patch(file: str, recipe: str | dict | list, warm: str | None = None) -> Patc
         if hasattr(source, name):
             setattr(model, name, copy.deepcopy(getattr(source, name)))
     transplant.widen(model, source)
-    rows = {i: o.row for i, o in enumerate(result.origins) if o.relation != "after"}
-    report = transplant.warm_start(model, source, rows=rows)
+    report = transplant.warm_start(model, source)
     return Patched(model.eval(), result, report, content, dtype)
 
 

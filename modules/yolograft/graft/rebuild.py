@@ -50,6 +50,20 @@ def rebuild(model: nn.Module) -> nn.Sequential | None:
     return layers if layers is not None and len(layers) == len(model.model) else None
 
 
+def by_config(model: nn.Module) -> nn.Module:
+    """Return a model of the layers that another's config builds, to find out what each of them is.
+
+    Args:
+        model: The model of a checkpoint. Its own head stays: its width is not in the config.
+    """
+    built = rebuild(model)
+    if built is None:
+        return model
+    view = copy.copy(model)
+    view._modules = {**model._modules, "model": nn.Sequential(*built[:-1], model.model[-1])}
+    return view
+
+
 def channels(config: dict) -> int:
     """Return the image channels of a config that a model was built from.
 
@@ -91,12 +105,15 @@ def departures(new: nn.Module, old: nn.Module, path: str = "") -> Iterator[Depar
     if type(new) is not type(old) or mine.keys() != theirs.keys():
         yield path, "", new, old
         return
-    shapes = [{k: v.shape for k, v in exact._own(module).items()} for module in (new, old)]
-    if shapes[0] != shapes[1]:
+    tensors = [exact._own(module) for module in (new, old)]
+    if tensors[0].keys() != tensors[1].keys():
+        yield path, "", new, old
+        return
+    if any(v.shape != tensors[1][k].shape for k, v in tensors[0].items()):
         yield path, "shape", new, old
     else:
         changed = [k for k in {**vars(new), **vars(old)} if _departs(k, new, old)]
-        if changed and not shapes[0] and not mine:  # as an activation, which layers may share
+        if changed and not tensors[0] and not mine:  # as an activation, which layers may share
             changed = [""]
         yield from ((path, name, new, old) for name in changed)
     for name, child in theirs.items():
@@ -144,7 +161,7 @@ def keep(target: nn.Module, source: nn.Module, pairs: dict[int, int]) -> list[st
                 continue
             parent, key = spot
             mine = parent._modules[key]
-            if not name and not any(departures(mine, asked)):
+            if not name and _is(mine, asked):
                 parent._modules[key] = _copy(has, mine)
             elif name and getattr(mine, name, _MISSING) == getattr(asked, name):
                 setattr(mine, name, getattr(has, name))
@@ -159,20 +176,6 @@ def keep(target: nn.Module, source: nn.Module, pairs: dict[int, int]) -> list[st
             text = f"{_text(name, has, asked)}; {alone}"
             found.setdefault(text, []).append(_where(i, old, path))
     return _lines(found)
-
-
-def rows_alike(target: nn.Module, source: nn.Module) -> dict[int, int]:
-    """Return each layer's own number, if both models have the same rows, but for arguments.
-
-    Args:
-        target: A model.
-        source: The model of a checkpoint.
-    """
-    rows = [
-        [row[:3] for part in ("backbone", "head") for row in model.yaml.get(part, ())]
-        for model in (target, source)
-    ]
-    return {i: i for i in range(len(rows[0]))} if rows[0] == rows[1] else {}
 
 
 def changed(target: nn.Module, source: nn.Module, pairs: dict[int, int]) -> list[str]:
@@ -205,10 +208,18 @@ def pruned(model: nn.Module) -> str:
     for j, layer in enumerate(model.model[:-1] if built is not None else ()):
         for path, name, asked, has in departures(built[j], layer):
             if name == "shape":
-                shapes = [[list(v.shape) for v in exact._own(m).values()][:1] for m in (has, asked)]
-                shown = ", not ".join(map(str, *shapes)) if all(shapes) else "other tensors"
-                return f"{_where(j, layer, path)} has {shown},"
+                pairs = zip(exact._own(has).values(), exact._own(asked).values(), strict=True)
+                found, wanted = next(
+                    (list(a.shape), list(b.shape)) for a, b in pairs if a.shape != b.shape
+                )
+                return f"{_where(j, layer, path)} has a tensor of {found}, not {wanted}"
     return ""
+
+
+def _is(mine: nn.Module, asked: nn.Module) -> bool:
+    """Tell whether a module is what a config asks for, with no block inside that it has not."""
+    kinds = [[type(m) for m in module.modules()] for module in (mine, asked)]
+    return kinds[0] == kinds[1] and not any(departures(mine, asked))
 
 
 def _spot(parent: nn.Module, key: str, old: nn.Module, path: str) -> tuple[nn.Module, str] | None:

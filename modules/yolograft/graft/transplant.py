@@ -139,10 +139,7 @@ def _is_same(new: nn.Module, old: nn.Module) -> bool:
 
 
 def warm_start(
-    target: nn.Module,
-    source: nn.Module,
-    load: Callable[[nn.Module], None] | None = None,
-    rows: dict[int, int] | None = None,
+    target: nn.Module, source: nn.Module, load: Callable[[nn.Module], None] | None = None
 ) -> Report:
     """Carry the tensors of a checkpoint into a model with other rows.
 
@@ -150,17 +147,19 @@ def warm_start(
         target: The host's model to fill.
         source: The model of a checkpoint.
         load: Fills the target from a model that holds the tensors by its own names.
-        rows: Layers of the target to those of the checkpoint, where they are known beforehand.
 
     Raises:
         ConfigError: If the checkpoint is of another scale, or its BatchNorm is folded.
     """
     _check(target, source)
-    kept = rebuild.keep(target, source, rows) if rows else []
     old = trace(source)
     new = trace(target)
-    pairs, doubts = match(target, source, new, old)
-    kept = kept if rows else rebuild.keep(target, source, pairs)
+    pairs, doubts = match(target, rebuild.by_config(source), new, old)
+    kept = rebuild.keep(target, source, pairs)
+    for i, j in list(pairs.items()):
+        if _carry(target.model[i], source.model[j]) is None:
+            doubts[j] = "it is not the layer that its config builds"
+            del pairs[i]
     filled = _fill(target, source, pairs, new)
     donor = _donor(target, source, filled)
     if load is None:
@@ -602,5 +601,5 @@ def _compare(report: Report, target: nn.Module, source: nn.Module, old: Trace) -
     if same_picture and pairs and all(a.shape == b.shape for a, b in pairs):
         report.change = max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
         size = max(float(b.abs().max()) for _, b in pairs)
-        if not (report.fresh or report.left or report.changed) and report.change > 1e-3 * size:
+        if not (report.fresh or report.left or report.changed) and report.change > 1e-4 * size:
             report.changed.append(f"the {report.of}, though layers and tensors are")

@@ -19,6 +19,7 @@ build.py      ``ultralytics.data.build``'s                  its images and targe
 validator.py  steps of ``DetectionValidator`` and           the official COCO numbers are told
               ``SegmentationValidator``
 trainer.py    ``engine.trainer.BaseTrainer.save_metrics``   results.csv has a column for each
+freeze.py     its ``setup_model`` and ``_setup_train``      ``freeze=10`` counts rows of the base
 ============  ============================================  ====================================
 
 Three files wrap nothing. ``trial.py`` runs blocks of others once. ``classifier.py`` holds the one
@@ -51,7 +52,18 @@ def attach(name: str) -> None:
     Args:
         name: Full module name.
     """
-    from yolograft.host import build, configs, data, fuse, load, parser, trainer, validator, weights
+    from yolograft.host import (
+        build,
+        configs,
+        data,
+        freeze,
+        fuse,
+        load,
+        parser,
+        trainer,
+        validator,
+        weights,
+    )
 
     detect = "ultralytics.models.yolo.detect.val:DetectionValidator"
     segment = "ultralytics.models.yolo.segment.val:SegmentationValidator"
@@ -80,6 +92,8 @@ def attach(name: str) -> None:
         (f"{detect}.print_results", ("self",), validator.make_print),
         (f"{segment}.init_metrics", ("self", "model"), validator.make_init_masks),
         ("ultralytics.engine.trainer:BaseTrainer.save_metrics", ("self", "metrics"), trainer.make),
+        ("ultralytics.engine.trainer:BaseTrainer.setup_model", ("self",), freeze.make_model),
+        ("ultralytics.engine.trainer:BaseTrainer._setup_train", ("self",), freeze.make_train),
     ):
         if target.startswith(name + ":"):
             try:

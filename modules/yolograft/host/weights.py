@@ -31,15 +31,14 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
             return original(self, weights, verbose)
         transplant.widen(self, source)
         source = source.float()
-        alike = rebuild.rows_alike(self, source)
-        kept = rebuild.keep(self, source, alike)
         if not transplant.differ(self, source):
+            alike = {i: i for i in range(len(self.model))}
+            kept = rebuild.keep(self, source, alike)
             original(self, weights, verbose)
             if verbose:
                 _tell(tasks.LOGGER, kept, rebuild.changed(self, source, alike))
             return None
         report = transplant.warm_start(self, source, lambda donor: original(self, donor, False))
-        report.kept = [*kept, *report.kept]
         if report.carried == report.total and not report.left:
             _take_names(self, source)
         if verbose:
