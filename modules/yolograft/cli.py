@@ -284,6 +284,7 @@ def _patch(args: argparse.Namespace) -> int:
     file = Path(args.output or name)
     if not args.dry_run:
         _check_output(file, args.force, (".pt",) if trained else (".yaml", ".yml"))
+    note = "" if trained else write.about_scale(result, file)
     print(report.text(result))
     if trained:
         print(f"\n{patched.report}")
@@ -291,9 +292,11 @@ def _patch(args: argparse.Namespace) -> int:
         if trained:
             checkpoint.save(patched, file)
         else:
-            text = write.text(result)
+            text = write.text(result, file)
             checkpoint.replace(file, lambda name: Path(name).write_text(text, encoding="utf-8"))
         print(f"\nwrote {file}")
+    if note:
+        print(note)
     return 0
 
 
