@@ -9,11 +9,13 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from yolograft import __version__, registry, run
 from yolograft.compare import command
+from yolograft.host import watch
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,7 +27,28 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(
+    given = sys.argv[1:] if argv is None else argv
+    try:
+        with watch.together() if watch.launched() and "train" in given[:1] else nullcontext():
+            return _run(argv)
+    except registry.ConfigError as error:
+        sys.stderr.write(f"yolograft: {error}\n")
+        return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose errors know what was printed: other machines print it too."""
+
+    def error(self, message: str):
+        try:
+            super().error(message)
+        except SystemExit as error:
+            error.text = message
+            raise
+
+
+def _run(argv: list[str] | None) -> int:
+    parser = _Parser(
         prog="yolograft",
         description="Published blocks for any Ultralytics YOLO. Training, validation, prediction "
         "and export are the stock command's: yolo train model=yolov8n-sk.yaml data=shapes.yaml. "
@@ -87,11 +110,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     if rest:  # argparse takes positional arguments from one place only
         args.overrides = [*args.overrides, *rest]
-    try:
-        return args.run(args)
-    except registry.ConfigError as error:
-        sys.stderr.write(f"yolograft: {error}\n")
-        return 2
+    return args.run(args)
 
 
 # ---------------------------------------------------------------------------------------- options

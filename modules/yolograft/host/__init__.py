@@ -19,9 +19,9 @@ validator.py  steps of ``DetectionValidator`` and           the official COCO nu
 trainer.py    ``engine.trainer.BaseTrainer.save_metrics``   results.csv has a column for each
 ============  ============================================  ====================================
 
-Two files wrap nothing. ``classifier.py`` holds the one block that is a class of Ultralytics', so
+Three files wrap nothing. ``classifier.py`` holds the one block that is a class of Ultralytics', so
 that the host knows a classification net by it; ``nodes.py`` the trainer for several machines, which
-``yolograft train`` hands to Ultralytics.
+``yolograft train`` hands to Ultralytics; ``watch.py`` lets them end together.
 """
 
 from __future__ import annotations
