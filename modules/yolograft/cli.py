@@ -9,11 +9,13 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from yolograft import __version__, registry, run
 from yolograft.compare import command
+from yolograft.host import watch
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,7 +27,28 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(
+    given = sys.argv[1:] if argv is None else argv
+    try:
+        with watch.together() if watch.launched() and "train" in given[:1] else nullcontext():
+            return _run(argv)
+    except registry.ConfigError as error:
+        sys.stderr.write(f"yolograft: {error}\n")
+        return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose errors know what was printed: other machines print it too."""
+
+    def error(self, message: str):
+        try:
+            super().error(message)
+        except SystemExit as error:
+            error.text = message
+            raise
+
+
+def _run(argv: list[str] | None) -> int:
+    parser = _Parser(
         prog="yolograft",
         description="Published blocks for any Ultralytics YOLO. Training, validation, prediction "
         "and export are the stock command's: yolo train model=yolov8n-sk.yaml data=shapes.yaml. "
@@ -89,11 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         args.overrides = [*args.overrides, *rest]
     if hasattr(sys.stdout, "reconfigure"):  # what a terminal cannot show is written in escapes
         sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        return args.run(args)
-    except registry.ConfigError as error:
-        sys.stderr.write(f"yolograft: {error}\n")
-        return 2
+    return args.run(args)
 
 
 # ---------------------------------------------------------------------------------------- options
@@ -300,6 +319,7 @@ def _patch(args: argparse.Namespace) -> int:
     file = Path(args.output or name)
     if not args.dry_run:
         _check_output(file, args.force, (".pt",) if trained else (".yaml", ".yml"))
+    note = "" if trained else write.about_scale(result, file)
     print(report.text(result))
     if trained:
         print(f"\n{patched.report}")
@@ -307,9 +327,11 @@ def _patch(args: argparse.Namespace) -> int:
         if trained:
             checkpoint.save(patched, file)
         else:
-            text = write.text(result)
+            text = write.text(result, file)
             checkpoint.replace(file, lambda name: Path(name).write_text(text, encoding="utf-8"))
         print(f"\nwrote {file}")
+    if note:
+        print(note)
     return 0
 
 

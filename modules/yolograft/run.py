@@ -60,10 +60,10 @@ def train(args: Namespace) -> int:
         given = {**defaults(given.get("device")), **given}
     given.pop("model", None)
     _check_data(model, given.get("data"))
-    from yolograft.host import nodes
+    from yolograft.host import watch
 
     with _errors_told():
-        if nodes.launched():
+        if watch.launched():
             return _train_across(model, given)
         model.train(**given)
     _tell(model.trainer.save_dir)
@@ -283,7 +283,7 @@ def _train_across(model: Any, given: dict[str, Any]) -> int:
 
     if not given.get("resume") and float(given.get("batch", 16)) < 1:
         refuse(f"batch={given['batch']}: it is found out on one GPU only", "give a number")
-    with nodes.group(given.get("device")) as device:
+    with nodes.group(given.get("device")) as device, _errors_told():
         trainer = nodes.across(model._smart_load("trainer"))
         model.train(trainer=trainer, **{**given, "device": device})
     if int(os.environ["RANK"]):

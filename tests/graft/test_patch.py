@@ -400,6 +400,62 @@ def test_recipes_of_ones_own(here):
     assert {"sk", "loop", "cbam"} <= set(recipes.names())
 
 
+def test_a_recipe_of_ones_own_extends_the_packs(here):
+    """``builtin:`` names the pack's; what the pack's own recipes use is always the pack's."""
+    folder = here / "recipes"
+    folder.mkdir()
+    plain = {name: recipes.load(name).steps for name in RECIPES}
+    more = {"insert": "SE", "at": {"rows": 2}}
+    for name in RECIPES:
+        steps = [{"use": f"builtin:{name}"}, more] if name in ("cbam", "combo") else [more]
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump({"steps": steps}))
+    for name in RECIPES:
+        own, packs = recipes.load(name), recipes.load(f"builtin:{name}")
+        assert packs.steps == plain[name]
+        extends = name in ("cbam", "combo")
+        assert [s.label for s in own.steps] == [s.label for s in plain[name] if extends] + ["SE"]
+        assert own.file == f"recipes/{name}.yaml"
+    config = yaml_model_load("yolo11n-cbam.yaml")
+    assert [row[2] for row in rows(config)].count("SE") == 1
+    assert [row[2] for row in rows(config)].count("CBAM") == 6
+    config = yaml_model_load("yolo11n-builtin:cbam.yaml")
+    assert [row[2] for row in rows(config)].count("SE") == 0
+    with pytest.raises(ConfigError, match="'cbam' is given twice"):
+        recipes.load_all("cbam,builtin:cbam")
+    # a combination of one's own takes one's own, and the pack's under another name is not touched
+    (folder / "mine.yaml").write_text("steps: [{use: spd}, {use: builtin:ca}]")
+    mine = recipes.load("mine").steps
+    assert [s.label for s in mine] == ["SE", *(s.label for s in plain["ca"])]
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"cbam": "use: cbam"}, "(cbam -> cbam)\n\nHint: the pack's own is `use: builtin:cbam`"),
+        ({"x": "use: y", "y": "use: z", "z": "use: x"}, "(x -> y -> z -> x)\n\nHint: remove one"),
+        ({"x": "use: y", "y": "use: y"}, "(y -> y)"),
+        ({"x": "use: recipes/x.yaml"}, "(x -> x)"),
+        ({"x": "insert: SE, at: {level: P9}, else: {use: x}"}, "(x -> x)"),
+        ({"x": "use: builtin:y"}, "recipe x, step 1: unknown recipe 'builtin:y'"),
+        ({"x": "use: [sk, ca]"}, "recipe x, step 1: use=['sk', 'ca'] is no recipe"),
+        ({"x": "use:"}, "recipe x, step 1: use=None is no recipe"),
+    ],
+)
+def test_recipes_that_lead_nowhere(files, says, here):
+    (here / "recipes").mkdir()
+    for name, step in files.items():
+        (here / "recipes" / f"{name}.yaml").write_text(f"steps: [{{{step}}}]")
+    with pytest.raises(ConfigError) as error:
+        recipes.load(next(iter(files)))
+    assert says in str(error.value)
+
+
+def test_a_recipe_that_contains_itself(here):
+    Path("x.yaml").write_text("steps: [&s {insert: SE, at: {level: P3}, else: *s}]")
+    with pytest.raises(ConfigError, match="a part of it contains itself"):
+        recipes.load("x.yaml")
+
+
 # --------------------------------------------------------------------------------------- by command
 
 
@@ -454,6 +510,78 @@ def test_force_writes_over(here):
     assert "C2f_SE" in (here / "there.yaml").read_text()
 
 
+TINY = """\
+nc: 4
+scales: {n: [1.0, 0.5, 1024], s: [1.0, 1.0, 1024], m: [1.0, 1.5, 1024], x: [1.0, 2.0, 1024]}
+backbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, Conv, [16, 3, 2]]]
+head: [[-1, 1, Classify, [4]]]
+"""
+
+
+def scale_and_width(file):
+    """What the host builds from a file: the scale, and the channels of its first layer."""
+    model = tasks.ClassificationModel(file, verbose=False)
+    return model.yaml["scale"], model.model[0].conv.out_channels
+
+
+@pytest.mark.parametrize(
+    ("name", "builds", "width"),
+    [
+        ("mine.yaml", "x", 32),
+        ("mine.yml", "x", 32),
+        ("v8s/n.yaml", "x", 32),
+        ("YOLOv8n.yaml", "x", 32),
+        ("yolov8x-mine.yaml", "x", 32),
+        ("my-yolo11x.yaml", "x", 32),
+        ("yolov8s-mine.yaml", "s", 16),
+        ("yolov8-mine.yaml", "n", 8),
+        ("yolo11.yaml", "n", 8),
+        ("yolo11mine.yaml", "m", 24),
+        (None, "n", 8),  # yolov8-t-own.yaml
+    ],
+)
+def test_the_written_file_is_built_at_the_scale_that_was_asked_for(
+    name, builds, width, here, capsys
+):
+    for folder in ("v8s", "recipes"):
+        (here / folder).mkdir()
+    (here / "yolov8-t.yaml").write_text(TINY)
+    (here / "recipes" / "own.yaml").write_text("steps: [{insert: SE, at: {rows: 1}}]")
+    where = ["-o", name] if name else []
+    assert cli.main(["patch", "yolov8x-t.yaml", "--recipe", "own", *where]) == 0
+    out, name = capsys.readouterr().out, name or "yolov8-t-own.yaml"
+    scale, got = scale_and_width(name)
+    assert (scale or builds, got) == (builds, width)
+    note = f"The name decides the scale: {Path(name).name} is built at scale {builds}, not x."
+    assert (note in out) == (builds != "x")
+    if builds != "x":
+        remedy = out.rpartition("For x, ")[2].strip()
+        named = remedy.removeprefix("give model=").removeprefix("write it with -o ")
+        if "-o" in remedy:
+            assert cli.main(["patch", "yolov8x-t.yaml", "--recipe", "own", "-o", named]) == 0
+        assert scale_and_width(named) == ("x", 32)
+
+
+def test_a_stock_model_keeps_its_scale_under_another_name(here):
+    assert cli.main(["patch", "yolov8s.yaml", "--recipe", "se", "-o", "mine.yaml"]) == 0
+    model = tasks.DetectionModel("mine.yaml", verbose=False)
+    assert model.model[0].conv.out_channels == 32
+    assert sum(type(m).__name__ == "SE" for m in model.modules()) > 3
+
+
+def test_names_that_ask_for_what_is_not_there_are_refused(here, capsys):
+    for base, name, says in (
+        ("yolov10x.yaml", "yolov10n-mine.yaml", "the name asks for scale n, and yolov10x.yaml has"),
+        ("yolov8x.yaml", "yolov8x6.yaml", "Ultralytics reads this name as yolov8x-p6.yaml"),
+    ):
+        assert cli.main(["patch", base, "--recipe", "se", "-o", name]) == 2
+        assert says in capsys.readouterr().err
+        assert not list(here.iterdir())
+    (here / "yolov8-one.yaml").write_text("scales: {x: [1, 1, 512]}\nbackbone: []\nhead: []\n")
+    with pytest.raises(ConfigError, match="the name asks for scale n, and the file has x"):
+        yaml_model_load("yolov8n-one.yaml")
+
+
 # ------------------------------------------------------------------------------------------ by name
 
 
@@ -502,11 +630,86 @@ def test_only_the_name_is_taken_apart(here):
     folder.mkdir()
     with pytest.raises(FileNotFoundError):
         yaml_model_load(str(folder / "nothing.yaml"))
-    with pytest.raises(FileNotFoundError, match=r"there is no yolov8n\.yaml"):
-        yaml_model_load("yolov8n-sk/yolov8n-cbam.yaml")  # a base in a folder has to be there
     shutil.copy(PINNED, folder / "yolov8-mine.yaml")
     config = yaml_model_load("yolov8n-sk/yolov8s-mine-cbam.yaml")
     assert (config["scale"], len(rows(config))) == ("s", 29)
+
+
+@pytest.mark.parametrize("folder", ["./", "sub/", "run1x/v8s/", "absolute", "gone/", "sub/../"])
+def test_a_folder_in_front_is_looked_into_first(folder, here, logged):
+    (here / "run1x" / "v8s").mkdir(parents=True)
+    (here / "sub").mkdir()
+    folder = f"{here}/run1x/" if folder == "absolute" else folder
+    for name, base, recipe, scale in (
+        ("yolo11n-sk", "yolo11n", "sk", "n"),
+        ("yolov8m-p2-spd+ca", "yolov8m-p2", "spd,ca", "m"),
+        ("yolov8x-cbam", "yolov8x", "cbam", "x"),  # a config of the pack
+        ("yolov8-sk-cbam", "yolov8-sk", "cbam", ""),
+    ):
+        config = yaml_model_load(f"{folder}{name}.yaml")
+        assert (config["scale"], config["yaml_file"]) == (scale, f"{folder}{name}.yaml")
+        assert rows(config) == rows(yolograft.patch(f"{base}.yaml", recipe))
+    if folder != "./":
+        assert any(f"{folder}yolov8x-cbam.yaml is the pack's" in line for line in logged)
+    if folder in ("sub/", "run1x/v8s/"):  # what lies there wins
+        shutil.copy(PINNED, here / folder / "yolo11.yaml")
+        config = yaml_model_load(f"{folder}yolo11n-cbam.yaml")
+        assert len(rows(config)) == len(yaml.safe_load(PINNED.read_text())["backbone"]) + 19
+
+
+NAMES = ["my recipe", "My.v2-x", "deep-sk", "grüße", "2", "-", "a=b", "über_cool", "a" * 60]
+ODD = ["a,b", "sk+z", ".hidden", " x", "x ", "builtin:z", "x.yaml"]
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".yml"])
+def test_a_recipe_is_listed_if_and_only_if_its_name_finds_it(suffix, here):
+    (here / "recipes" / "folder.yaml").mkdir(parents=True)
+    text = "steps: [{insert: SE, at: {rows: 4}}]"
+    for name in (*NAMES, *ODD):
+        (here / "recipes" / f"{name}{suffix}").write_text(text)
+    assert {*recipes.names()} == {*RECIPES, *NAMES}
+    for name in NAMES:
+        assert recipes.load(name).name == name
+        assert [r.name for r in recipes.load_all(f"{name}, ca")] == [name, "ca"]
+        config = yaml_model_load(f"yolo11n-{name}.yaml")
+        assert [row[2] for row in rows(config)].count("SE") == 1
+    config = yaml_model_load("yolo11n-my recipe+ca+deep-sk.yaml")
+    assert [row[2] for row in rows(config)].count("SE") == 1
+    for name in (*ODD, "folder"):
+        assert recipes.find(name) is None
+        if name != "folder":
+            assert len(recipes.load(f"recipes/{name}{suffix}").steps) == 1  # by its path
+    composed, taken_apart = "gr\u00fc\u00dfe", "gru\u0308\u00dfe"  # macOS stores the second
+    assert composed in NAMES
+    assert recipes.find(taken_apart) == recipes.find(composed)
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("yolo11n-sk-cbam", "yolo11n-sk+cbam.yaml"),
+        ("sub/yolo11n-seg-sk-ca-cbam", "yolo11n-seg-sk+ca+cbam.yaml"),
+        ("yolo11n-sk+ca-cbam", "yolo11n-sk+ca+cbam.yaml"),
+        ("yolov8n-sk-ca-cbam", "yolov8n-sk-ca+cbam.yaml"),  # yolov8-sk.yaml is a file of the pack
+        ("sub\\yolo11n-sk", "write / between folders: sub/yolo11n-sk.yaml"),
+    ],
+)
+def test_a_name_that_nearly_is_one_gets_the_right_one(name, better, here):
+    with pytest.raises(ConfigError) as error:
+        yaml_model_load(f"{name}.yaml")
+    hint = str(error.value).partition("\n\nHint: ")[2]
+    assert hint.endswith(better)
+    if "+" in better:
+        assert rows(yaml_model_load(better))
+
+
+def test_a_folder_is_no_model(here):
+    (here / "yolov8n-sk.yaml").mkdir()
+    (here / "yolo11n.yaml").mkdir()
+    assert "SK" in str(yaml_model_load("yolov8n-sk.yaml"))  # the pack's file
+    for name in ("yolo11n-sk.yaml", "./yolo11n.yaml"):
+        with pytest.raises(ConfigError, match="this is a folder"):
+            yaml_model_load(name)
 
 
 @pytest.mark.parametrize(

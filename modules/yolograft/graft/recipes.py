@@ -19,6 +19,10 @@ A step does one thing to the rows that ``at`` selects:
 ``use: RECIPE``    all steps of another recipe
 =================  ==============================================================================
 
+A recipe's name is that of its file, in ``recipes/`` of the working directory or in the pack; yours
+win. ``builtin:cbam`` is always the pack's, so that a ``recipes/cbam.yaml`` may use it and add to
+it. What the pack's own recipes use is the pack's.
+
 ``args: {reduction: 8}`` are the block's named arguments. ``rewire: all`` (the default) lets every
 reader of a row read the inserted block instead; with ``rewire: next`` only the row behind does, and
 the others keep the map as it was. ``else:`` is the step to take where ``at`` selects nothing.
@@ -48,6 +52,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -60,6 +65,8 @@ from yolograft.registry import ConfigError, refuse
 _HERE = Path(__file__).resolve().parents[1]
 #: Inside the package in a wheel, beside modules/ in an editable install or a checkout.
 CFG = _HERE / "cfg" if (_HERE / "cfg").is_dir() else _HERE.parents[1] / "cfg"
+#: Stands before the name of a recipe of the pack.
+BUILT_IN = "builtin:"
 
 SECTIONS = ("backbone", "neck")
 TRAITS = ("stage", "downsampler", "conv3x3", "stage-end", "head-feeder")
@@ -121,22 +128,39 @@ class Recipe:
 
 def names() -> list[str]:
     """Return the names of all recipes: those in ``recipes/`` here, and the pack's."""
-    folders = (Path("recipes"), CFG / "recipes")
-    return sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    return sorted({*_files(Path("recipes")), *_files(CFG / "recipes")})
 
 
 def find(name: str) -> str | None:
     """Return the file of a recipe: a path as it is; a name in ``recipes/`` here, or in the pack.
 
     Args:
-        name: What the user gave.
+        name: What the user gave. ``builtin:`` in front of a name leaves the user's out.
     """
-    if name.endswith((".yaml", ".yml")):
+    if name.endswith(_SUFFIXES):
         return name if os.path.isfile(name) else None
-    if not re.fullmatch(r"[\w.-]+", name):
-        return None
-    files = (Path("recipes") / f"{name}.yaml", CFG / "recipes" / f"{name}.yaml")
-    return next((str(file) for file in files if os.path.isfile(file)), None)
+    built_in = name.startswith(BUILT_IN)
+    name = unicodedata.normalize("NFC", name.removeprefix(BUILT_IN))
+    mine = {} if built_in else _files(Path("recipes"))
+    return mine.get(name) or _files(CFG / "recipes").get(name)
+
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """Return the files of a folder by the names that recipes are listed and found by.
+
+    Any name will do that cannot be mistaken: one that is hidden, has a space at an end, or holds
+    what stands between names (``,``, ``+``, ``:``) is of a file to be given by its path.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*")):
+        name = unicodedata.normalize("NFC", path.stem)
+        odd = name.startswith(".") or name != name.strip() or name.endswith(_SUFFIXES)
+        if path.suffix in _SUFFIXES and path.is_file() and not odd and not {*name} & {*",+:"}:
+            found.setdefault(name, str(path))
+    return found
 
 
 def load_all(recipe: str | dict | Path | Iterable) -> list[Recipe]:
@@ -171,30 +195,41 @@ def load(recipe: str | dict | Path) -> Recipe:
     Raises:
         ConfigError: If there is none of that name, or it is wrong in itself.
     """
-    if isinstance(recipe, dict):
-        return _read(recipe, "recipe", "", ())
-    return _load(str(recipe), ())
+    try:
+        if isinstance(recipe, dict):
+            return _read(recipe, "recipe", "", ())
+        return _load(str(recipe), "", ())
+    except RecursionError:
+        refuse(f"recipe {recipe}: a part of it contains itself", "remove the YAML alias, `*name`")
 
 
-def _load(name: str, users: tuple[str, ...]) -> Recipe:
+def _load(name: str, where: str, users: tuple[Path, ...]) -> Recipe:
+    """Read a recipe; ``users`` are the files that lead to it, each by a step ``use``."""
+    pack = CFG.resolve() / "recipes"
+    if users and users[-1].parent == pack and not name.startswith(BUILT_IN):
+        name = BUILT_IN + name  # a combination of the pack stays what it is
     file = find(name)
     if file is None:
+        only = [BUILT_IN + one for one in _files(pack)] if name.startswith(BUILT_IN) else names()
+        hint = registry.nearest(name, only) or f"there are {', '.join(only)}"
+        refuse(f"{where}unknown recipe {name!r}", hint)
+    path = Path(file).resolve()
+    if path in users:
+        chain = " -> ".join(user.stem for user in (*users[users.index(path) :], path))
+        own = path.stem in _files(pack) and path.parent != pack
         refuse(
-            f"unknown recipe {name!r}",
-            registry.nearest(name, names()) or f"there are {', '.join(names())}",
+            f"recipe {users[-1].stem}: it uses {name!r}, which leads back to itself ({chain})",
+            f"the pack's own is `use: {BUILT_IN}{path.stem}`" if own else "remove one of these",
         )
-    stem = Path(file).stem
-    if stem in users:
-        refuse(f"recipe {users[-1]}: it uses {stem!r}, which leads back to itself", "drop one")
     try:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         msg = f"{file}: this is no YAML ({' '.join(str(error).split())})"
         raise ConfigError(msg) from error
-    return _read(content, stem, file, (*users, stem))
+    return _read(content, Path(file).stem, file, (*users, path))
 
 
-def _read(content: object, name: str, file: str, users: tuple[str, ...]) -> Recipe:
+def _read(content: object, name: str, file: str, users: tuple[Path, ...]) -> Recipe:
     where = f"recipe {name}" if name != "recipe" else "recipe"
     if not isinstance(content, dict) or not isinstance(content.get("steps"), list):
         refuse(f"{file or where}: this is no recipe", "write `steps:` and a list below it")
@@ -230,7 +265,7 @@ def exact(recipe: Recipe) -> Recipe:
     return replace(recipe, steps=tuple(map(gated, recipe.steps)))
 
 
-def _steps(where: str, raw: object, users: tuple[str, ...]) -> tuple[Step, ...]:
+def _steps(where: str, raw: object, users: tuple[Path, ...]) -> tuple[Step, ...]:
     if not isinstance(raw, dict):
         refuse(f"{where}: {raw!r} is no step", "write {insert: CBAM, at: {level: P3+}}")
     given = [action for action in ACTIONS if action in raw]
@@ -243,13 +278,15 @@ def _steps(where: str, raw: object, users: tuple[str, ...]) -> tuple[Step, ...]:
     action = given[0]
     if action == "use":
         _check_keys(where, raw, ("use",))
-        return _load(str(raw["use"]), users).steps
+        if not isinstance(raw["use"], str):
+            refuse(f"{where}: use={raw['use']!r} is no recipe", "write one name, as in use: sk")
+        return _load(raw["use"], f"{where}: ", users).steps
     extra = {"insert": ("args", "rewire"), "replace": ("args",), "swap": ("args",), "remove": ()}
     _check_keys(where, raw, (action, "at", "else", *extra[action]))
     return (_step(where, action, raw, users),)
 
 
-def _step(where: str, action: str, raw: dict, users: tuple[str, ...]) -> Step:
+def _step(where: str, action: str, raw: dict, users: tuple[Path, ...]) -> Step:
     label = raw[action]
     if action == "remove":
         if label is not True:

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from pathlib import Path
 
 import yaml
 
 from yolograft import __version__
 from yolograft.graft.engine import Graft
 from yolograft.graft.graph import split
+from yolograft.registry import refuse
 
 #: What the host puts into a config when it loads it; a file that holds them would mislead.
 _LOADED = ("yaml_file", "scale")
 
 
-def text(result: Graft) -> str:
+#: Behind this, the host reads the scale letter in the name of a file.
+_LETTERED = re.compile(r"yolo(e-)?v?\d+")
+
+
+def text(result: Graft, file: str | Path = "") -> str:
     """Return the file that holds a grafted config.
 
     Args:
         result: What :func:`yolograft.graft.graft` returned.
+        file: Where it will be written. A name without a place for the scale letter gets a file
+            with one scale, that of the base.
     """
     config = {k: v for k, v in result.config.items() if k not in _LOADED}
+    scale, scales = result.config.get("scale"), config.get("scales")
+    if file and scale and scales and not _LETTERED.search(Path(file).stem):
+        config["scales"] = {scale: scales[scale]}
     lines = [*_header(result), ""]
     comments, start = _comments(result), 0
     for key, value in config.items():
@@ -41,6 +53,45 @@ def text(result: Graft) -> str:
         else:
             lines.append(f"{key}: {flow(value)}")
     return "\n".join(lines) + "\n"
+
+
+def about_scale(result: Graft, file: str | Path) -> str:
+    """Return a note where a file of that name is built at another scale than the base.
+
+    Args:
+        result: What :func:`yolograft.graft.graft` returned.
+        file: Where it will be written.
+
+    Raises:
+        ConfigError: If the name asks for a scale that the model does not have, or is one that
+            Ultralytics takes for another.
+    """
+    from ultralytics.nn import tasks
+
+    scale, scales = result.config.get("scale"), result.config.get("scales")
+    stem, letter = Path(file).stem, tasks.guess_model_scale(file)
+    if p6 := re.fullmatch(r"(yolov[58][nsmlx])6", stem):
+        refuse(
+            f"{file}: Ultralytics reads this name as {p6[1]}-p6{Path(file).suffix}",
+            "choose another name, such as mine.yaml",
+        )
+    if not scales or not _LETTERED.search(stem):
+        return ""
+    if letter and letter not in scales:
+        refuse(
+            f"{file}: the name asks for scale {letter}, and {result.base.name} has "
+            f"{', '.join(map(str, scales))}",
+            "choose a name without that letter, such as mine.yaml",
+        )
+    built = letter or next(iter(scales))
+    if not scale or built == scale:
+        return ""
+    at = re.search(f"{_LETTERED.pattern}(?={letter})", stem).end()
+    named = f"{stem[:at]}{scale}{stem[at + len(letter) :]}{Path(file).suffix}"
+    return (
+        f"The name decides the scale: {Path(file).name} is built at scale {built}, not {scale}. "
+        f"For {scale}, {'write it with -o ' if letter else 'give model='}{named}"
+    )
 
 
 def _header(result: Graft) -> list[str]:

@@ -22,9 +22,10 @@ trainer.py    ``engine.trainer.BaseTrainer.save_metrics``   results.csv has a co
 freeze.py     its ``setup_model`` and ``_setup_train``      ``freeze=10`` counts rows of the base
 ============  ============================================  ====================================
 
-Three files wrap nothing. ``trial.py`` runs blocks of others once. ``classifier.py`` holds the one
+Four files wrap nothing. ``trial.py`` runs blocks of others once. ``classifier.py`` holds the one
 block that is a class of Ultralytics', so that the host knows a classification net by it;
-``nodes.py`` the trainer for several machines, which ``yolograft train`` hands to Ultralytics.
+``nodes.py`` the trainer for several machines, which ``yolograft train`` hands to Ultralytics;
+``watch.py`` lets them end together.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Wrap ``yaml_model_load``: find the pack's model YAMLs by bare name, graft by name, refuse files.
+"""Wrap ``yaml_model_load``: find the pack's model YAMLs, graft by name, refuse files.
 
 Where no file has the name, ``yolo11s-cbam.yaml`` is ``yolo11s.yaml`` with the recipe ``cbam``, and
-``yolov8m-p2-spd+ca.yaml`` is ``yolov8m-p2.yaml`` with two. The config that comes out holds the
+``yolov8m-p2-spd+ca.yaml`` is ``yolov8m-p2.yaml`` with two. With a folder in front, as in
+``sub/yolo11s-cbam.yaml``, the folder's own files come first. The config that comes out holds the
 grafted rows, and a checkpoint holds the config: resuming needs no recipe.
 """
 
@@ -34,6 +35,10 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
 
     def load_file(path):
         file = find_model(str(path))
+        if not file and os.path.isdir(path):
+            refuse(f"{path}: this is a folder", "give the name or the path of a model YAML")
+        if file and os.path.dirname(Path(path)) and Path(file).parent == CFG:
+            _tell(tasks.LOGGER, str(path), f"the pack's {file}")
         try:
             config = original(file or path)
         except (AttributeError, TypeError, ValueError):
@@ -50,6 +55,13 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
         if file:
             config["scale"] = tasks.guess_model_scale(path)
             config["yaml_file"] = str(path)
+        scale, scales = config["scale"], config.get("scales")
+        if scale and isinstance(scales, dict) and scales and scale not in scales:
+            refuse(
+                f"{path}: the name asks for scale {scale}, and the file has "
+                f"{', '.join(map(str, scales))}",
+                "use another letter in the name, or add the scale to the file",
+            )
         return config
 
     def yaml_model_load(path):
@@ -86,38 +98,54 @@ def _graft_by_name(path: str, load_file: Callable, logger) -> dict | None:
     """
     from yolograft.graft import engine, recipes
 
-    folder, name = os.path.split(path)
+    folder, name = os.path.split(Path(path))
     stem, suffix = os.path.splitext(name)
     parts = stem.split("-")
+    missed: list[tuple[str, list[str], list[str]]] = []
     for at in range(len(parts) - 1, 0, -1):
-        base, recipe = "-".join(parts[:at]) + suffix, "-".join(parts[at:])
-        unknown = [one for one in recipe.split("+") if not recipes.find(one)]
-        config = _load_base(os.path.join(folder, base), load_file)
-        if unknown and config is not None:
+        base, words = "-".join(parts[:at]) + suffix, "-".join(parts[at:]).split("+")
+        unknown = [one for one in words if not recipes.find(one)]
+        config = _load_base(folder, base, load_file)
+        if unknown or config is None:
+            if config is not None or not unknown:
+                missed.append((base, words, unknown))
+            continue
+        result = engine.graft(config, words)
+        files = " + ".join(str(one.file) for one in result.recipes)
+        _tell(logger, path, f"{base} + {'+'.join(words)} ({files})")
+        result.config["yaml_file"] = path
+        return result.config
+    if missed and "\\" in name:
+        _refuse(f"{path}: no such file", f"write / between folders: {path.replace(chr(92), '/')}")
+    for base, words, unknown in missed:
+        joined = "-".join(words).split("-")
+        if unknown and all(map(recipes.find, joined)):
+            better = f"{base.removesuffix(suffix)}-{'+'.join(joined)}{suffix}"
+            _refuse(f"{path}: no such file", f"a plus sign joins recipes: {better}")
+    for base, words, unknown in missed:
+        if unknown:
             known = recipes.names()
             hint = registry.nearest(unknown[0], known) or f"there are {', '.join(known)}"
             _refuse(f"{path}: no such file, and {unknown[0]!r} is no recipe", hint)
-        if unknown:
-            continue
-        if config is None:
-            bases = [Path(one).stem for one in engine.bases()]
-            hint = registry.nearest(engine.unscaled(base).removesuffix(suffix), bases)
-            _refuse(f"{path}: no such file, and there is no {base} to graft {recipe} into", hint)
-        result = engine.graft(config, recipe.replace("+", ","))
-        if path not in _told:
-            _told.add(path)
-            files = " + ".join(str(one.file) for one in result.recipes)
-            logger.info(f"yolograft: {name} is {base} + {recipe} ({files})")
-        result.config["yaml_file"] = path
-        return result.config
+        bases = [Path(one).stem for one in engine.bases()]
+        hint = registry.nearest(engine.unscaled(base).removesuffix(suffix), bases)
+        fact = f"no such file, and there is no {base} to graft {'+'.join(words)} into"
+        _refuse(f"{path}: {fact}", hint)
     return None
 
 
-def _load_base(path: str, load_file: Callable) -> dict | None:
-    if os.path.dirname(path) and not (os.path.isfile(path) or find_model(path)):
-        return None  # the host would look for the bare name in its own folders
+def _tell(logger, path: str, meaning: str) -> None:
+    """Say once what a name means."""
+    if path not in _told:
+        _told.add(path)
+        logger.info(f"yolograft: {path} is {meaning}")
+
+
+def _load_base(folder: str, name: str, load_file: Callable) -> dict | None:
+    """Return the config of a base: a file of the folder, or else what the bare name means."""
+    path = os.path.join(folder, name)
     try:
-        return load_file(path)
+        return load_file(path if os.path.isfile(path) or find_model(path) else name)
     except FileNotFoundError:
         return None
 
@@ -134,19 +162,19 @@ def find_model(path: str) -> str | None:
     names of folders.
 
     Args:
-        path: What the user gave as ``model=``.
+        path: What the user gave as ``model=``. In the pack, its base name is looked up.
 
     Returns:
         A path, or ``None`` where Ultralytics is to search by its own rules.
     """
-    if "://" in path or os.path.exists(path):
+    if "://" in path or os.path.isfile(path):
         return None
-    folder, name = os.path.split(path)
+    folder, name = os.path.split(Path(path))
     bare = re.sub(r"(\d+)[nslmx](.+)?$", r"\1\2", name)
     users = os.path.join(folder, bare)
     if os.path.isfile(users):
         return users
-    return next((str(CFG / n) for n in (name, bare) if not folder and (CFG / n).is_file()), None)
+    return next((str(CFG / one) for one in (name, bare) if (CFG / one).is_file()), None)
 
 
 def check_mapping(path: str) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
-from datetime import timedelta
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -21,13 +21,8 @@ from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.utils import DEFAULT_CFG_DICT, LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from yolograft.host import with_globals
+from yolograft.host import watch, with_globals
 from yolograft.registry import refuse
-
-
-def launched() -> bool:
-    """Tell whether torchrun has started this process as one of several."""
-    return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextlib.contextmanager
@@ -42,12 +37,13 @@ def group(device: str | int | None) -> Iterator[str]:
         The device as Ultralytics is to be given it.
 
     Raises:
-        ConfigError: If there is not one GPU for each process of this machine.
+        ConfigError: If there is not one GPU for each process of this machine, or if some processes
+            are to use GPUs and others the CPU.
     """
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     if device is None:
         device = ",".join(map(str, range(min(torch.cuda.device_count(), here)))) or "cpu"
-    device = str(device).replace("cuda:", "")
+    device = re.sub(r"cuda:|[\[\]() ]", "", str(device))
     if device == "cpu":
         backend = "gloo"
     else:
@@ -58,12 +54,33 @@ def group(device: str | int | None) -> Iterator[str]:
                 "name as many GPUs as --nproc-per-node says, such as --device "
                 + ",".join(map(str, range(here))),
             )
+        count = torch.cuda.device_count()
+        if max(map(int, named)) >= count:
+            refuse(
+                f"device={device}, but this machine has {count or 'no'} GPUs that PyTorch can use",
+                "name other GPUs, or --device cpu on every machine",
+            )
         torch.cuda.set_device(int(named[LOCAL_RANK]))
         backend = "nccl" if distributed.is_nccl_available() else "gloo"
         os.environ["TORCH_NCCL_BLOCKING_WAIT"] = "1"  # a lost machine ends the others too
-    distributed.init_process_group(backend, timeout=timedelta(hours=3))
+    kinds = watch.exchange("device", "cpu" if device == "cpu" else "a GPU")
+    if len({*kinds}) > 1:
+        refuse(
+            f"process {kinds.index('cpu')} would use cpu, process {kinds.index('a GPU')} a GPU",
+            "give the same --device on every machine",
+        )
+    distributed.init_process_group(
+        backend,
+        store=distributed.PrefixStore("group", watch.store()),
+        rank=int(os.environ["RANK"]),
+        world_size=len(kinds),
+        timeout=watch.TIMEOUT,
+    )
     try:
         yield device
+    except BaseException as error:
+        watch.report(error)  # leaving the group may wait for the others
+        raise
     finally:
         distributed.destroy_process_group()
 
