@@ -17,6 +17,7 @@ build.py      ``ultralytics.data.build``'s                  its images and targe
 validator.py  steps of ``DetectionValidator`` and           the official COCO numbers are told
               ``SegmentationValidator``
 trainer.py    ``engine.trainer.BaseTrainer.save_metrics``   results.csv has a column for each
+              and ``save_model``                            a run can be resumed without the cache
 ============  ============================================  ====================================
 
 Two files wrap nothing. ``classifier.py`` holds the one block that is a class of Ultralytics', so
@@ -77,6 +78,7 @@ def attach(name: str) -> None:
         (f"{detect}.print_results", ("self",), validator.make_print),
         (f"{segment}.init_metrics", ("self", "model"), validator.make_init_masks),
         ("ultralytics.engine.trainer:BaseTrainer.save_metrics", ("self", "metrics"), trainer.make),
+        ("ultralytics.engine.trainer:BaseTrainer.save_model", ("self",), trainer.make_save),
     ):
         if target.startswith(name + ":") and STATUS.get(target, "") is not None:
             try:
