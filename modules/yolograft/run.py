@@ -170,7 +170,7 @@ def _there(name: str, option: str, test: Any) -> str:
     if not test(Path(name)):
         kind = "file" if test is Path.is_file else "folder"
         refuse(f"{option} {name}: no such {kind}", f"the working directory is {Path.cwd()}")
-    return str(Path(name).resolve())
+    return os.path.abspath(name)  # a link stays one: images are found beside it
 
 
 def _allowing(data: str) -> str:
@@ -192,9 +192,37 @@ def _allowing(data: str) -> str:
 
 
 def _keep(content: dict[str, Any], name: str) -> str:
-    """Write a data YAML into the user's cache folder; equal content is one file."""
+    """Write a data YAML into the user's cache folder; equal content is one file.
+
+    A training takes it into its own folder, which is not known before it starts.
+    """
     text = yaml.safe_dump(content, sort_keys=False)
-    return _write(text, "data", f"{name}-{_digest(text)}.yaml")
+    return _write(text, "data", f"{name[:80]}-{_digest(text)}.yaml")
+
+
+def keep_with_run(trainer: Any) -> None:
+    """Copy a data YAML that a command has written into the cache to the folder of its run.
+
+    A training is resumed from there, whatever becomes of the cache.
+
+    Args:
+        trainer: Ultralytics' trainer, about to save a checkpoint.
+    """
+    from ultralytics.utils import YAML
+
+    from yolograft.coco.index import replace
+
+    file, folder = Path(str(trainer.args.data)), Path(trainer.save_dir)
+    if file.parent != _cache("data") or not file.is_file():
+        return
+    own = folder / file.name
+    replace(own, lambda stream: stream.write(file.read_bytes()))
+    for args in (trainer.args, getattr(trainer.validator, "args", None)):
+        if args is not None:
+            args.data = str(own)
+    told = folder / "args.yaml"
+    if told.is_file():
+        YAML.save(told, {**YAML.load(told), "data": str(own)})
 
 
 def _grafted(model: str, recipe: str) -> str:
@@ -210,15 +238,18 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _write(text: str, folder: str, name: str) -> str:
+def _cache(folder: str) -> Path:
     from yolograft.coco.index import cache_folder
 
-    file = cache_folder().parent / folder / name
-    part = file.with_suffix(f".{os.getpid()}.part")
+    return cache_folder().parent / folder
+
+
+def _write(text: str, folder: str, name: str) -> str:
+    from yolograft.coco.index import replace
+
+    file = _cache(folder) / name
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text)
-        os.replace(part, file)
+        replace(file, lambda stream: stream.write(text.encode()))
     except OSError as error:
         refuse(
             f"{file}: {error.strerror or error}",

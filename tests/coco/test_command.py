@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from coco_sets import content
 from test_dataset import label_files, real, with_poses
 from test_metrics import compare, official
@@ -180,3 +181,57 @@ def test_real_coco_trains(yolo, tmp_path):
     place += ["max_det=20"]  # masks in full size take their time
     yolo("segment", "train", "model=yolov8n-seg.yaml", "fraction=0.2", *SMALL, *place, cwd=tmp_path)
     check(tmp_path / "run", root / "annotations" / "instances_val.json", ["bbox", "segm"])
+
+
+def test_a_run_is_resumed_without_the_cache(coco, cache, tmp_path, monkeypatch):
+    """The data YAML that the command writes lies in the run's folder; a run of that name stays."""
+    import shutil
+
+    from yolograft import cli
+
+    coco()
+    root = tmp_path / "set"
+    (root / "images").rename(root / "pictures")
+    data = []
+    for split in ("train", "val"):
+        data += [f"--coco-{split}", str(root / "annotations" / f"instances_{split}.json")]
+        data += [f"--{split}-images", str(root / "pictures" / split)]
+    (tmp_path / "runs" / "run" / "weights").mkdir(parents=True)  # the next is run2
+    (tmp_path / "runs" / "run" / "args.yaml").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    place = [f"project={tmp_path / 'runs'}", "name=run", "save_period=1", "plots=False"]
+    words = ["train", "--model", "yolov8n.yaml", *data, "--device", "cpu", "epochs=2", *place]
+    assert cli.main([*words, "imgsz=64", "batch=4"]) == 0
+    (run,) = {p for p in (tmp_path / "runs").iterdir() if p.name != "run"}
+    told = yaml.safe_load((run / "args.yaml").read_text())
+    assert Path(told["data"]).parent == run
+    assert yaml.safe_load(Path(told["data"]).read_text())["val"] == [data[5]]
+    assert (tmp_path / "runs" / "run" / "args.yaml").read_text() == "mine"
+    shutil.rmtree(cache / "yolograft")
+    assert cli.main(["train", "--resume", str(run / "weights" / "epoch0.pt")]) == 0
+    assert [row[0] for row in results(run)] == ["epoch", "1", "2", "2"]
+    numbers = json.loads((run / "coco_metrics.json").read_text())
+    assert list(numbers["annotations"]) == [data[5]]
+
+
+def test_no_annotations_give_predictions(coco, yolo, tmp_path):
+    """As for test-dev: there is a list of images, and nothing to compare with."""
+
+    def edit(data, split):
+        if split == "val":
+            del data["annotations"]
+
+    file = coco(edit)
+    model = tmp_path / "model.pt"
+    from ultralytics import YOLO
+
+    YOLO("yolov8n.yaml").save(model)
+    place = [f"project={tmp_path}", "name=run", "plots=False"]
+    out = yolo("detect", "val", f"model={model}", f"data={file}", *SMALL, *place, cwd=tmp_path)
+    truth = tmp_path / "set" / "annotations" / "instances_val.json"
+    assert f"{truth}: no annotation to validate against" in out
+    assert "as in test sets): predictions.json is written, without COCO numbers" in out
+    assert "Traceback" not in out
+    rows = json.loads((tmp_path / "run" / "predictions.json").read_text())
+    assert {r["image_id"] for r in rows} <= {i["id"] for i in content()["images"]} != set()
+    assert "bbox" not in json.loads((tmp_path / "run" / "coco_metrics.json").read_text())

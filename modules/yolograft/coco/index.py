@@ -668,31 +668,36 @@ def _mend(rows: list, report: Report) -> list[dict]:
         new["image_id"] = read_id(row.get("image_id"))
         new["category_id"] = read_id(row.get("category_id"))
         new["iscrowd"] = read_flag(row.get("iscrowd"))
-        new["segmentation"] = shapes = _shapes(row.get("segmentation"))
-        box = row.get("bbox")
-        if isinstance(box, list) and len(box) == 4:
-            new["bbox"] = [read_number(v) for v in box]
-        elif isinstance(shapes, list) and any(len(s) >= 6 for s in shapes):
-            x = [v for s in shapes for v in s[: len(s) // 2 * 2 : 2]]
-            y = [v for s in shapes for v in s[1 : len(s) // 2 * 2 : 2]]
-            new["bbox"] = [min(x), min(y), max(x) - min(x), max(y) - min(y)]
+        new["segmentation"] = _shapes(row.get("segmentation"))
+        new["bbox"], taken = read_box(row)
+        if taken:
             boxed.append(_where(row))
-        elif isinstance(shapes, dict) and (box := _extent(shapes)):
-            new["bbox"] = box
-            boxed.append(_where(row))
-        else:
-            new["bbox"] = [math.nan] * 4
         mended.append(new)
     report.add("dropped", "annotations that are no mapping", odd)
     report.add("notes", "annotations without a box: taken from their polygon", boxed)
     return mended
 
 
-def _extent(mask: dict) -> list[int] | None:
-    try:
-        return rle.extent(mask)
-    except ValueError:
-        return None
+def read_box(row: dict) -> tuple[list[float], bool]:
+    """Return the box of an annotation, NaN where it has none, and whether its shape gave it.
+
+    Args:
+        row: The annotation.
+    """
+    box, shapes = row.get("bbox"), _shapes(row.get("segmentation"))
+    if isinstance(box, list) and len(box) == 4:
+        return [read_number(v) for v in box], False
+    if isinstance(shapes, dict):
+        try:
+            box = rle.extent(shapes)
+        except ValueError:
+            box = None
+        return (box, True) if box else ([math.nan] * 4, False)
+    if shapes and any(len(s) >= 6 for s in shapes):
+        x = [v for s in shapes for v in s[: len(s) // 2 * 2 : 2]]
+        y = [v for s in shapes for v in s[1 : len(s) // 2 * 2 : 2]]
+        return [min(x), min(y), max(x) - min(x), max(y) - min(y)], True
+    return [math.nan] * 4, False
 
 
 def read_number(value: object) -> float:

@@ -17,7 +17,15 @@ import numpy as np
 
 from yolograft.coco import rle
 from yolograft.coco.images import BACK, in_frame, turned_picture
-from yolograft.coco.index import id_order, parse, read_categories, read_flag, read_id, read_number
+from yolograft.coco.index import (
+    id_order,
+    parse,
+    read_box,
+    read_categories,
+    read_flag,
+    read_id,
+    read_number,
+)
 
 #: Names of the official numbers, in COCO's order.
 BOX_NAMES = (
@@ -129,9 +137,8 @@ def _annotation(row: object, places: dict, classes: dict, masks: bool) -> dict[s
         return None
     image = places.get(read_id(row.get("image_id")))
     cls = classes.get(read_id(row.get("category_id")))
-    box = row.get("bbox")
-    box = [read_number(v) for v in box] if isinstance(box, list) else []
-    if image is None or cls is None or len(box) != 4 or not all(map(math.isfinite, box)):
+    box, _ = read_box(row)
+    if image is None or cls is None or not all(map(math.isfinite, box)):
         return None
     area = read_number(row.get("area"))
     found = {
@@ -156,10 +163,12 @@ def _annotation(row: object, places: dict, classes: dict, masks: bool) -> dict[s
 
 def _mask(value: object, box: list[float]) -> list | dict:
     """Return a mask as it is where it can be read, else the box as a polygon."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        value = value[0]
     if isinstance(value, dict):
         try:
-            rle.counts(value)
-            return value
+            runs, height, width = rle.counts(value)
+            return {"size": [height, width], "counts": rle.compress(runs).decode()}
         except (TypeError, ValueError):
             pass
     elif isinstance(value, list) and value:
@@ -284,6 +293,10 @@ class Recorder:
         for one in self.dataset.samples:
             image = truth.coco.imgs[truth.places[one.source][one.id]]
             image["width"], image["height"] = (int(v) for v in one.frame)
+            for row in truth.coco.imgToAnns.get(image["id"], ()):
+                shape = row.get("segmentation")
+                if isinstance(shape, dict) and shape["size"] != [image["height"], image["width"]]:
+                    row["segmentation"] = _mask(None, row["bbox"])  # as it is in training
 
     def write(self, folder: Path, numbers: dict[str, dict[str, float]], final: bool) -> None:
         """Write ``coco_metrics.json`` and, after a final validation, the predictions.

@@ -170,7 +170,7 @@ def outlines(mask: object) -> tuple[list[np.ndarray], bool]:
     for a, b in zip(inside[::2].tolist(), [*inside[1::2].tolist(), len(columns)], strict=False):
         columns[a:b] = 1
     image = np.ascontiguousarray(columns.reshape(width, rows).T[top : top + height])
-    found, nested = cv2.findContours(image, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    found, nested = cv2.findContours(image, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
     outer = nested[0, :, 3] < 0
     found = [_edges(one.reshape(-1, 2)) for one, out in zip(found, outer, strict=True) if out]
     found.sort(key=lambda corners: cv2.contourArea(corners.astype(np.float32)), reverse=True)

@@ -19,6 +19,7 @@ build.py      ``ultralytics.data.build``'s                  its images and targe
 validator.py  steps of ``DetectionValidator`` and           the official COCO numbers are told
               ``SegmentationValidator``
 trainer.py    ``engine.trainer.BaseTrainer.save_metrics``   results.csv has a column for each
+              and ``save_model``                            a run can be resumed without the cache
 freeze.py     its ``setup_model`` and ``_setup_train``      ``freeze=10`` counts rows of the base
 ============  ============================================  ====================================
 
@@ -93,6 +94,7 @@ def attach(name: str) -> None:
         (f"{detect}.print_results", ("self",), validator.make_print),
         (f"{segment}.init_metrics", ("self", "model"), validator.make_init_masks),
         ("ultralytics.engine.trainer:BaseTrainer.save_metrics", ("self", "metrics"), trainer.make),
+        ("ultralytics.engine.trainer:BaseTrainer.save_model", ("self",), trainer.make_save),
         ("ultralytics.engine.trainer:BaseTrainer.setup_model", ("self",), freeze.make_model),
         ("ultralytics.engine.trainer:BaseTrainer._setup_train", ("self",), freeze.make_train),
     ):

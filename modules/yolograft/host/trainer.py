@@ -31,3 +31,20 @@ def make(trainer: ModuleType, original: Callable) -> Callable:
         return original(self, metrics, *args, **kwargs)
 
     return save_metrics
+
+
+def make_save(trainer: ModuleType, original: Callable) -> Callable:
+    """Return a ``save_model`` that first brings the run's data YAML into its folder.
+
+    Args:
+        trainer: ``ultralytics.engine.trainer``.
+        original: ``BaseTrainer.save_model``.
+    """
+
+    def save_model(self, *args, **kwargs):
+        from yolograft.run import keep_with_run
+
+        keep_with_run(self)
+        return original(self, *args, **kwargs)
+
+    return save_model
