@@ -12,7 +12,11 @@ WATCHED = (
     "ultralytics.nn.tasks",
     "ultralytics.data.utils",
     "ultralytics.data.build",
+    "ultralytics.utils.metrics",
     "ultralytics.engine.trainer",
+    "ultralytics.engine.validator",
+    "ultralytics.models.rtdetr.train",
+    "ultralytics.models.rtdetr.val",
     "ultralytics.models.yolo.detect.val",
     "ultralytics.models.yolo.segment.val",
 )

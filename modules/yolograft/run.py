@@ -66,7 +66,7 @@ def train(args: Namespace) -> int:
         if watch.launched():
             return _train_across(model, given)
         model.train(**given)
-    _tell(model.trainer.save_dir)
+    _tell(model.trainer.save_dir, model.trainer.data)
     return 0
 
 
@@ -87,11 +87,10 @@ def val(args: Namespace) -> int:
         if not given.get(key):
             refuse(f"no {key} to validate", f"name it: --{key} {example}")
     model = _load(given.pop("model"))
-    _check_data(model, given["data"])
+    data = _check_data(model, given["data"])
     with _errors_told():
         found = model.val(**given)
-    _tell(found.save_dir)
-    return 0
+    return 0 if _tell(found.save_dir, data) else 1
 
 
 def defaults(device: str | int | None) -> dict[str, Any]:
@@ -271,14 +270,14 @@ def _load(name: str) -> Any:
         refuse(f"{name}: {error}", "name a model YAML or a checkpoint")
 
 
-def _check_data(model: Any, data: str | None) -> None:
-    """Refuse data that Ultralytics would refuse later, with the run's folder already made."""
+def _check_data(model: Any, data: str | None) -> dict[str, Any] | None:
+    """Return what a data YAML holds, or refuse what Ultralytics would with a run's folder made."""
     if not data or model.task not in ("detect", "segment", "pose"):
-        return
+        return None
     from ultralytics.data import utils
 
     try:
-        utils.check_det_dataset(data)
+        return utils.check_det_dataset(data)
     except (FileNotFoundError, RuntimeError, SyntaxError) as error:
         refuse(f"{data}: {error}", "correct the data YAML or its path")
 
@@ -331,14 +330,26 @@ def _train_across(model: Any, given: dict[str, Any]) -> int:
     return subprocess.run([str(word) for word in command], env=alone, check=False).returncode
 
 
-def _tell(run: Path) -> None:
-    """Print the official numbers of a run, if its data is COCO JSON."""
-    from yolograft.coco import metrics
+def _tell(run: Path, data: dict[str, Any] | None) -> bool:
+    """Print the official numbers of a run, if its data is COCO JSON.
 
-    file = Path(run) / "coco_metrics.json"
+    Args:
+        run: Its folder.
+        data: What its data YAML holds.
+
+    Returns:
+        Whether nothing is missing.
+    """
+    from yolograft.coco import config, metrics
+
+    if config.KEY not in (data or {}):
+        return True
+    file = Path(run) / metrics.FILE
     if not os.path.isfile(file):
-        return
+        print(f"\n{run}: there are no COCO metrics. The warning above says why.")
+        return False
     content = json.loads(file.read_text())
     numbers = {k: v for k, v in content.items() if k in ("bbox", "segm", "keypoints")}
     print(f"\n{file}: {content['images']} images of {', '.join(content['annotations'])}")
     print(metrics.table(numbers))
+    return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -167,12 +169,17 @@ def fill(data: dict[str, Any], split: str = "") -> dict[str, Any]:
     names = list(plan["categories"].values())
     given = data.get("names")
     if given is not None:
-        given = list(given.values()) if isinstance(given, dict) else given
-        if not isinstance(given, list) or [str(v) for v in given] != names:
+        given = _listed(given)
+        places = match(given, names) if isinstance(given, list) else []
+        if given != names and {*places} != {*range(len(names))}:
             refuse(
                 f"{file}: 'names' is {_short(given)}, but {plan['first']} has {_short(names)}",
                 "leave `names` out: the JSON's categories are taken, ordered by id",
             )
+        if given != names:
+            ids = list(plan["categories"])
+            plan["categories"] = {ids[i]: names[i] for i in places}
+            names = list(plan["categories"].values())
     if data.get("nc") not in (None, len(names)):
         refuse(
             f"{file}: 'nc' is {data['nc']!r}, but {plan['first']} has {len(names)} categories",
@@ -181,6 +188,67 @@ def fill(data: dict[str, Any], split: str = "") -> dict[str, Any]:
     data = {**data, "names": dict(enumerate(names)), "nc": len(names)}
     _fill_pose(data, index)
     return data
+
+
+def _listed(names: object) -> object:
+    """Return the names of a data YAML in their order, as texts; what is no list stays as it is."""
+    if isinstance(names, dict):
+        whole = all(type(key) is int for key in names)
+        names = [names[key] for key in (sorted(names) if whole else names)]
+    return [str(name) for name in names] if isinstance(names, list) else names
+
+
+def match(names: Iterable[str], known: list[str]) -> list[int | None]:
+    """Return the place of each name among others, ``None`` for one that is not there just once.
+
+    Upper case, spaces, hyphens and underscores make no difference where one is missing otherwise.
+
+    Args:
+        names: Names to look for.
+        known: Where to look.
+    """
+    found: list[int | None] = []
+    for spell in (str, lambda name: re.sub(r"[\s_-]+", " ", str(name)).strip().casefold()):
+        one, two = [spell(name) for name in names], [spell(name) for name in known]
+        found = [two.index(n) if one.count(n) == two.count(n) == 1 else None for n in one]
+        if None not in found:
+            break
+    return found
+
+
+def line_up(names: list[str], known: list[str], used: Iterable[int], file: str) -> list[int]:
+    """Return a model's number for each class of the data, -1 for one that it does not have.
+
+    Args:
+        names: The classes of the data.
+        known: The classes of the model.
+        used: Which of the data's classes the model has to have.
+        file: The JSON that names them, for messages.
+
+    Raises:
+        ConfigError: If the model lacks one of those, and the names tell that it has another order.
+    """
+    same = list(range(len(names)))
+    if names == known:
+        return same
+    places = match(names, known)
+    lacking = [names[i] for i in used if places[i] is None]
+    if not lacking:
+        return [-1 if place is None else place for place in places]
+    if all(name in (str(i), f"class{i}") for i, name in enumerate(known)):
+        return same  # a model that was never given names
+    lists = f"the model's classes are {_short(known)}, but {file} has {_short(names)}"
+    if len(known) == len(names) and all(place in (None, i) for i, place in enumerate(places)):
+        from ultralytics.utils import LOGGER
+
+        LOGGER.warning(f"Classes are compared by their order: {lists}")
+        return same
+    have = [i for i, place in enumerate(places) if place is not None]
+    refuse(
+        f"{lists}; the model has no {_short(lacking)}",
+        "validate a model that was trained on these classes"
+        + (f", or only those that it has: classes={have}" if have else ""),
+    )
 
 
 def _short(names: object) -> str:
@@ -200,20 +268,56 @@ def _fill_pose(data: dict[str, Any], index: Index) -> None:
             "keypoints",
             "leave `kpt_shape` out",
         )
-    other = [_mirrored(name) for name in points]
-    if "flip_idx" not in data and sorted(other) == sorted(set(points)):
-        data["flip_idx"] = [points.index(name) for name in other]
-    mirror = data.get("flip_idx")
+    if data.get("flip_idx") is None:
+        data["flip_idx"] = _mirror(points)
+    mirror = data["flip_idx"]
+    if not mirror:  # as without the key: Ultralytics turns flips off, with a warning
+        del data["flip_idx"]
+        return
     numbers = isinstance(mirror, list) and all(type(v) is int for v in mirror)
-    if mirror is not None and not (numbers and sorted(mirror) == list(range(len(points)))):
+    if not (numbers and sorted(mirror) == list(range(len(points)))):
         refuse(
             f"{data[KEY]['yaml']}: 'flip_idx' is {mirror!r}",
             f"name each keypoint, 0 to {len(points) - 1}, once; or leave `flip_idx` out",
         )
 
 
-def _mirrored(name: str) -> str:
-    return name.replace("left", "\0").replace("right", "left").replace("\0", "right")
+#: Names of keypoints that lie in the middle, and of which a mirrored image has the same.
+_CENTRAL = re.compile(
+    r"(?:nose|head|forehead|crown|neck|nape|throat|chin|jaw|mouth|lips?|tongue|beak|bill|snout|"
+    r"muzzle|chest|breast|sternum|belly|navel|withers|croup|rump|pelvis|hips?|waist|crotch|"
+    r"(?:spine|back|thorax|abdomen|torso|trunk|body|tail)\d*|"
+    r"upper|lower|mid|middle|center|centre|top|bottom|front|rear|tip|base|root|start|end|of|the)+"
+)
+
+
+def _mirror(points: list[str]) -> list[int] | None:
+    """Return each keypoint's counterpart in a mirrored image, ``None`` where names leave a doubt.
+
+    Args:
+        points: Names of the keypoints.
+    """
+    keys = [_words(name) for name in points]
+    other = [tuple({"left": "right", "right": "left"}.get(w, w) for w in key) for key in keys]
+    if len({*keys}) < len(keys) or not {*other} <= {*keys}:
+        return None
+    for key, there in zip(keys, other, strict=True):
+        if key == there and not _CENTRAL.fullmatch("".join(key)):
+            return None
+    return [keys.index(there) for there in other]
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """Return the words of a keypoint's name, its side as ``left`` or ``right``."""
+    words = [
+        part.lower()
+        for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_]+", name)
+        for part in re.findall(r"(?i)^(?:left|right)|.+?(?=(?:left|right)$)|.+", word)
+    ]
+    if not {"left", "right"} & {*words} and any(len(w) > 1 and w.isalpha() for w in words):
+        # A letter alone, or before a number, may stand for something else: L1 is a vertebra.
+        words = [{"l": "left", "r": "right"}.get(word, word) for word in words]
+    return tuple(words)
 
 
 def check_categories(index: Index, plan: dict[str, Any]) -> None:

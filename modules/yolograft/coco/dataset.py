@@ -16,7 +16,7 @@ from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER
 from ultralytics.utils.ops import segments2boxes
 
 from yolograft.coco import images, rle
-from yolograft.coco.config import KEY, check_categories
+from yolograft.coco.config import KEY, check_categories, line_up
 from yolograft.coco.index import Index, Progress, open_index
 from yolograft.coco.report import Report
 from yolograft.registry import refuse
@@ -62,6 +62,7 @@ class CocoDataset(YOLODataset):
     Attributes:
         samples: The images, in the order of the JSON-free dataset: by path.
         indexes: The split's JSON files.
+        targets: The labels with the data's class numbers, all of them, where it validates.
         report: What was dropped or changed.
     """
 
@@ -70,6 +71,11 @@ class CocoDataset(YOLODataset):
             refuse(f"task={task}: COCO JSON is read for detect, segment and pose")
         self.copy_paste = getattr(hyp, "copy_paste", 0.0)
         super().__init__(*args, hyp=hyp, data=data, task=task, **kwargs)
+
+    @property
+    def categories(self) -> list[int | str]:
+        """The categories' ids in the order of the classes."""
+        return list(self.data[KEY]["categories"])
 
     def get_img_files(self, img_path: str | list[str]) -> list[str]:
         """Return the image files of a split's JSON files, by path.
@@ -130,7 +136,34 @@ class CocoDataset(YOLODataset):
             for i, label in zip(own, self._labels(index, own), strict=True):
                 labels[i] = label
         self._tell(labels)
+        if not self.augment:
+            self.targets = [dict(label) for label in labels]
         return labels
+
+    def number_as(self, names: dict[int, str], classes: list[int] | None) -> dict[int, int]:
+        """Give the targets the class numbers of a model, which are found by name.
+
+        Args:
+            names: Class names of the model, by number.
+            classes: The data's classes that count; all when ``None``.
+
+        Returns:
+            The model's number of each class -> the data's.
+
+        Raises:
+            ConfigError: If the model lacks a class that has targets.
+        """
+        wanted = range(len(self.categories)) if classes is None else classes
+        used = {int(c) for label in self.targets for c in label["cls"].ravel()} & {*wanted}
+        own = list(map(str, self.data["names"].values()))
+        known = [str(name) for name in dict(names).values()]
+        places = line_up(own, known, sorted(used), self._files())
+        table = np.array(places, dtype=np.float32)
+        self.labels = [dict(self.targets[label["sample"]]) for label in self.labels]
+        for label in self.labels:
+            label["cls"] = table[label["cls"].astype(int)]
+        self.update_labels([places[i] for i in wanted])
+        return {place: i for i, place in enumerate(places) if place >= 0}
 
     def _look(self) -> None:
         """Keep the images that can be read, with their sizes."""
@@ -211,7 +244,8 @@ class CocoDataset(YOLODataset):
         rows, sample, frame, boxes = rows[inside], sample[inside], frame[inside], boxes[inside]
         boxes[:, :2] += boxes[:, 2:] / 2
         boxes /= np.tile(frame, 2)
-        cls = index.cls[rows].astype(np.float32)[:, None]
+        numbers = np.array([self.categories.index(key) for key in index.categories])
+        cls = numbers[index.cls[rows]].astype(np.float32)[:, None]
         boxes = boxes.astype(np.float32)
         segments = self._segments(index, rows, frame)
         if self.use_segments and len(segments):
@@ -283,7 +317,9 @@ class CocoDataset(YOLODataset):
 
     def _segments(self, index: Index, rows: np.ndarray, frame: np.ndarray) -> list[np.ndarray]:
         """Return one outline per annotation where the task or copy-paste needs it."""
-        if not (self.use_segments or (self.augment and self.copy_paste)):
+        # Without polygons, copy-paste leaves poses alone: it would swap no left and right.
+        pastes = self.augment and self.copy_paste and not self.use_keypoints
+        if not (self.use_segments or pastes):
             return []
         parts = np.concatenate(([0], np.cumsum(index.parts)))
         ends = np.concatenate(([0], np.cumsum(index.lengths)))

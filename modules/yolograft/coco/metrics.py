@@ -27,6 +27,9 @@ from yolograft.coco.index import (
     read_number,
 )
 
+#: The file of a run that holds the numbers.
+FILE = "coco_metrics.json"
+
 #: Names of the official numbers, in COCO's order.
 BOX_NAMES = (
     *("AP", "AP50", "AP75", "APs", "APm", "APl"),
@@ -88,13 +91,20 @@ class GroundTruth:
         files: COCO instances JSON.
         categories: Ids in the order of the classes.
         masks: Whether to keep the masks.
+        points: How many keypoints an annotation has; those with other keypoints have none.
 
     Attributes:
         places: For each file, image id -> our number.
         coco: ``faster_coco_eval.COCO``.
     """
 
-    def __init__(self, files: Iterable[Path], categories: Iterable[int | str], masks: bool = False):
+    def __init__(
+        self,
+        files: Iterable[Path],
+        categories: Iterable[int | str],
+        masks: bool = False,
+        points: int = 0,
+    ):
         from faster_coco_eval import COCO
 
         classes = {key: number for number, key in enumerate(categories, 1)}
@@ -115,7 +125,7 @@ class GroundTruth:
                 images.append({"id": places[key], "height": _whole(height), "width": _whole(width)})
             self.places.append(places)
             for row in content["annotations"]:
-                found = _annotation(row, places, classes, masks)
+                found = _annotation(row, places, classes, masks, points)
                 if found is not None:
                     annotations.append({**found, "id": len(annotations) + 1})
         self.coco = COCO(
@@ -131,7 +141,9 @@ def _whole(value: float) -> int:
     return int(value) if math.isfinite(value) and value > 0 else 1
 
 
-def _annotation(row: object, places: dict, classes: dict, masks: bool) -> dict[str, Any] | None:
+def _annotation(
+    row: object, places: dict, classes: dict, masks: bool, size: int
+) -> dict[str, Any] | None:
     """Return one annotation with our numbers, ``None`` where COCO has no use for it either."""
     if not isinstance(row, dict):
         return None
@@ -151,13 +163,13 @@ def _annotation(row: object, places: dict, classes: dict, masks: bool) -> dict[s
     if masks:
         found["segmentation"] = _mask(row.get("segmentation"), box)
     points = row.get("keypoints")
-    if isinstance(points, list) and points and len(points) % 3 == 0:
+    if size and isinstance(points, list) and len(points) == 3 * size:
         points = [read_number(v) for v in points]
         if all(map(math.isfinite, points)):
             found["keypoints"] = points
             count = read_number(row.get("num_keypoints"))
             seen = sum(v > 0 for v in points[2::3])
-            found["num_keypoints"] = int(count) if math.isfinite(count) else seen
+            found["num_keypoints"] = int(count) if math.isfinite(count) and count >= 0 else seen
     return found
 
 
@@ -186,41 +198,69 @@ class Recorder:
     Args:
         dataset: The :class:`yolograft.coco.dataset.CocoDataset` that is validated.
         task: ``detect``, ``segment`` or ``pose``.
-        classes: Class numbers that count; all when ``None``.
+        classes: Number or numbers of the classes that count; all when ``None``.
         agnostic: Whether categories are ignored, as with ``single_cls``.
         sigmas: Of the keypoints; COCO's for its 17 when left out.
+        categories: Ids by class number; those of the first JSON, ordered, when left out.
+
+    Attributes:
+        order: The model's number of a class -> the data's.
+        found: The predictions for each image, by its place in the dataset's ``samples``.
+        boxes_alone: Whether masks are left for the final validation.
+        beside: Whether ``predictions.json`` is somebody else's.
+        whole: Whether the predictions of all ranks are here.
+        numbers: What :meth:`evaluate` has returned.
+        reason: Why there are no numbers.
     """
+
+    boxes_alone = beside = whole = False
+    numbers: dict[str, dict[str, float]] | None = None
+    reason: str | None = None
 
     def __init__(
         self,
         dataset: Any,
         task: str,
-        classes: list[int] | None = None,
+        classes: int | list[int] | None = None,
         agnostic: bool = False,
         sigmas: list[float] | None = None,
+        categories: list[int | str] | None = None,
     ):
-        self.dataset, self.task = dataset, task
-        self.classes, self.agnostic, self.sigmas = classes, agnostic, sigmas
-        self.categories = list(dataset.indexes[0].categories)
-        self.found: dict[int, list[dict[str, Any]]] = {}
+        self.dataset, self.task, self.agnostic, self.sigmas = dataset, task, agnostic, sigmas
+        self.categories = categories or list(dataset.indexes[0].categories)
+        if classes is not None:  # Ultralytics passes over numbers that there are not
+            classes = sorted({*np.ravel(classes).tolist()} & {*range(len(self.categories))})
+        self.classes = classes
+        self.order = {i: i for i in range(len(self.categories))}
+        self.each: dict[str, list[dict[str, float | None]]] = {}
+        self.clear()
 
     def clear(self) -> None:
         """Forget the predictions."""
-        self.found = {}
+        self.found: dict[int, list[dict[str, Any]]] = {}
+
+    def failed(self, error: Exception) -> None:
+        """Keep an error as the reason why there are no numbers.
+
+        Args:
+            error: What was raised.
+        """
+        self.reason = f"{type(error).__name__}: {error}"
 
     def add(self, sample: int, predictions: list[dict[str, Any]]) -> None:
         """Keep the predictions for one image.
 
         Args:
             sample: Its place in the dataset's ``samples``.
-            predictions: As Ultralytics' ``pred_to_json`` writes them, with the number of the class
-                as ``category_id``.
+            predictions: As Ultralytics' ``pred_to_json`` writes them, with the model's number of
+                the class as ``category_id``.
         """
         one = self.dataset.samples[sample]
+        only = self.classes[0] if self.classes else 0  # it stands for all
         kept = []
         for row in predictions:
-            cls = 0 if self.agnostic else row["category_id"]
-            if cls >= len(self.categories):  # a class of the model that the data does not have
+            cls = only if self.agnostic else self.order.get(row["category_id"])
+            if cls is None:  # a class of the model that the data does not have
                 continue
             new = {"image_id": one.id, "category_id": self.categories[cls], "bbox": row["bbox"]}
             left, top, width, height = row["bbox"]
@@ -261,29 +301,27 @@ class Recorder:
             return {}
         truth = self._truth()
         samples = self.dataset.samples
-        images = [truth.places[s.source][s.id] for s in samples]
+        images = [truth.places[samples[i].source][samples[i].id] for i in sorted(self.found)]
         numbers = {key: i for i, key in enumerate(self.categories, 1)}
         rows = [
-            {
-                **row,
-                "image_id": truth.places[samples[sample].source][row["image_id"]],
-                "category_id": numbers[row["category_id"]],
-            }
-            for sample in sorted(self.found)
+            {**row, "image_id": image, "category_id": numbers[row["category_id"]]}
+            for image, sample in zip(images, sorted(self.found), strict=True)
             for row in self.found[sample]
         ]
         classes = None if self.classes is None else [i + 1 for i in self.classes]
-        return {
-            kind: evaluate(truth.coco, rows, kind, images, classes, self.agnostic, self.sigmas)
-            for kind in kinds or KINDS[self.task]
-        }
+        found = {}
+        for kind in kinds or KINDS[self.task]:
+            run = _run(truth.coco, rows, kind, images, classes, self.agnostic, self.sigmas)
+            found[kind] = _numbers(run, kind)
+            self.each[kind] = [] if self.agnostic else _each(run)
+        return found
 
     def _truth(self) -> GroundTruth:
         """Return the ground truth, read once for a dataset."""
-        masks = self.task == "segment"
         if getattr(self.dataset, "truth", None) is None:
             files = [index.file for index in self.dataset.indexes]
-            self.dataset.truth = GroundTruth(files, self.categories, masks)
+            points = self.dataset.data["kpt_shape"][0] if self.task == "pose" else 0
+            self.dataset.truth = GroundTruth(files, self.categories, self.task == "segment", points)
             self._resize_truth()
         return self.dataset.truth
 
@@ -306,19 +344,45 @@ class Recorder:
             numbers: From :meth:`evaluate`.
             final: Whether to write the predictions.
         """
-        files = [index.file for index in self.dataset.indexes]
-        names = ["predictions.json"]
-        if len(files) > 1:
-            names = [f"predictions-{i}-{file.stem}.json" for i, file in enumerate(files, 1)]
+        indexes = self.dataset.indexes
+        names = {key: name for index in indexes for key, name in index.categories.items()}
         content = {
             **numbers,
-            "images": len(self.dataset.samples),
+            "classes": [
+                {"id": key, "name": names[key], **{kind: self.each[kind][i] for kind in numbers}}
+                for i, key in enumerate(self._counted())
+            ],
+            "images": len(self.found),
             "predictions": sum(map(len, self.found.values())),
             "categories": "ignored" if self.agnostic else "each",
-            "annotations": dict(zip(map(str, files), names, strict=True)),
+            "annotations": {str(i.file): n for i, n in zip(indexes, self._names(), strict=True)},
         }
-        (folder / "coco_metrics.json").write_text(json.dumps(content, indent=2) + "\n")
-        for name, rows in zip(names, self.results() if final else (), strict=False):
+        (folder / FILE).write_text(json.dumps(content, indent=2) + "\n")
+        if final:
+            self.save(folder)
+
+    def _counted(self) -> list[int | str]:
+        """Return the categories that have numbers of their own, in the order of their numbers."""
+        if self.agnostic:
+            return []
+        places = range(len(self.categories)) if self.classes is None else self.classes
+        return [self.categories[i] for i in places]
+
+    def _names(self) -> list[str]:
+        """Return the name of the file of predictions for each JSON of the split."""
+        stem = "coco_predictions" if self.beside else "predictions"
+        files = [index.file for index in self.dataset.indexes]
+        if len(files) == 1:
+            return [f"{stem}.json"]
+        return [f"{stem}-{i}-{file.stem}.json" for i, file in enumerate(files, 1)]
+
+    def save(self, folder: Path) -> None:
+        """Write the predictions.
+
+        Args:
+            folder: Folder of the run.
+        """
+        for name, rows in zip(self._names(), self.results(), strict=True):
             (folder / name).write_text(json.dumps(rows))
 
 
@@ -359,9 +423,30 @@ def evaluate(
         agnostic: Whether categories are ignored.
         sigmas: Of the keypoints.
     """
+    return _numbers(_run(truth, rows, kind, images, classes, agnostic, sigmas), kind)
+
+
+def _run(
+    truth: Any,
+    rows: list[dict[str, Any]],
+    kind: str,
+    images: list[int],
+    classes: list[int] | None,
+    agnostic: bool,
+    sigmas: list[float] | None,
+) -> Any:
+    """Return the evaluation, see :func:`evaluate`."""
     from faster_coco_eval import COCO, COCOeval_faster
 
-    names = POSE_NAMES if kind == "keypoints" else BOX_NAMES
+    kept, categories = truth.dataset["annotations"], truth.dataset["categories"]
+    if kind == "keypoints":  # COCO has no use for a pose without them
+        kept = [row for row in kept if "keypoints" in row]
+    if agnostic:  # one category; faster-coco-eval compares no poses with `useCats` off
+        kept = [row for row in kept if classes is None or row["category_id"] in classes]
+        kept, rows = ([{**row, "category_id": 1} for row in some] for some in (kept, rows))
+        categories, classes = [{"id": 1, "name": "any"}], None
+    if kind == "keypoints" or agnostic:
+        truth = COCO({**truth.dataset, "annotations": kept, "categories": categories})
     found = COCO()
     if rows:
         found = truth.loadRes([dict(row) for row in rows])
@@ -373,12 +458,30 @@ def evaluate(
     run = COCOeval_faster(truth, found, iouType=kind, **quiet, **extra)
     run.params.imgIds = images
     if classes is not None:
-        run.params.catIds = classes
-    run.params.useCats = int(not agnostic)
+        run.params.catIds = classes or [0]  # an empty list would stand for all
     run.evaluate()
     run.accumulate()
     run.summarize()
+    return run
+
+
+def _numbers(run: Any, kind: str) -> dict[str, float]:
+    names = POSE_NAMES if kind == "keypoints" else BOX_NAMES
     return {n: float(v) for n, v in zip(names, run.all_stats[: len(names)], strict=True)}
+
+
+def _each(run: Any) -> list[dict[str, float | None]]:
+    """Return AP and AP50 of each category, ``None`` where there is nothing to find."""
+    found = []
+    for values in np.moveaxis(run.eval["precision"][:, :, :, 0, -1], 2, 0):  # IoU x recall each
+        known = bool((values > -1).any())
+        found.append(
+            {
+                "AP": float(values.mean()) if known else None,
+                "AP50": float(values[0].mean()) if known else None,
+            }
+        )
+    return found
 
 
 def table(numbers: dict[str, dict[str, float]]) -> str:

@@ -16,8 +16,12 @@ data.py       ``ultralytics.data.utils.check_file``         ``data=shapes.yaml``
               and ``check_det_dataset``                     a data YAML can name COCO JSON
 build.py      ``ultralytics.data.build``'s                  its images and targets come from
               ``build_yolo_dataset``                        the JSON
-validator.py  steps of ``DetectionValidator`` and           the official COCO numbers are told
-              ``SegmentationValidator``
+rtdetr.py     ``build_dataset`` of RT-DETR's trainer and    RT-DETR reads COCO JSON too
+              validator
+validator.py  ``BaseValidator.__call__``, steps of          the official COCO numbers are told
+              ``DetectionValidator`` and
+              ``SegmentationValidator``,
+              ``DetMetrics.results_dict``
 trainer.py    ``engine.trainer.BaseTrainer.save_metrics``   results.csv has a column for each
               and ``save_model``                            a run can be resumed without the cache
 freeze.py     its ``setup_model`` and ``_setup_train``      ``freeze=10`` counts rows of the base
@@ -62,6 +66,7 @@ def attach(name: str) -> None:
         fuse,
         load,
         parser,
+        rtdetr,
         trainer,
         validator,
         weights,
@@ -87,12 +92,15 @@ def attach(name: str) -> None:
             ("cfg", "img_path", "batch", "data"),
             build.make,
         ),
+        ("ultralytics.engine.validator:BaseValidator.__call__", ("self",), validator.make_call),
+        ("ultralytics.utils.metrics:DetMetrics.results_dict", ("self",), validator.make_results),
         (f"{detect}.init_metrics", ("self", "model"), validator.make_init),
         (f"{detect}.update_metrics", ("self", "preds", "batch"), validator.make_update),
         (f"{detect}.gather_stats", ("self",), validator.make_gather),
         (f"{detect}.get_stats", ("self",), validator.make_stats),
-        (f"{detect}.print_results", ("self",), validator.make_print),
         (f"{segment}.init_metrics", ("self", "model"), validator.make_init_masks),
+        ("ultralytics.models.rtdetr.val:RTDETRValidator.build_dataset", ("self",), rtdetr.make),
+        ("ultralytics.models.rtdetr.train:RTDETRTrainer.build_dataset", ("self",), rtdetr.make),
         ("ultralytics.engine.trainer:BaseTrainer.save_metrics", ("self", "metrics"), trainer.make),
         ("ultralytics.engine.trainer:BaseTrainer.save_model", ("self",), trainer.make_save),
         ("ultralytics.engine.trainer:BaseTrainer.setup_model", ("self",), freeze.make_model),
@@ -128,6 +136,8 @@ def wrap(target: str, parameters: tuple[str, ...], make: Callable) -> None:
     if original is None:
         msg = f"{path} is missing"
         raise Misfit(msg)
+    is_property = isinstance(original, property)
+    original = original.fget if is_property else original
     if hasattr(original, "_yolograft"):
         return
     found = tuple(inspect.signature(original).parameters)
@@ -136,7 +146,7 @@ def wrap(target: str, parameters: tuple[str, ...], make: Callable) -> None:
         raise Misfit(msg)
     replacement = functools.wraps(original)(make(module, original))
     replacement._yolograft = True
-    setattr(owner, name, replacement)
+    setattr(owner, name, property(replacement) if is_property else replacement)
     if not owners and original.__module__ == module_name:
         _rebind(name, original, replacement)
 
