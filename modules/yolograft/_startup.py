@@ -7,6 +7,7 @@ executed, ``yolograft.host.attach`` is called with its name; until then Ultralyt
 import sys
 
 WATCHED = (
+    "ultralytics.cfg",
     "ultralytics.nn.tasks",
     "ultralytics.data.utils",
     "ultralytics.data.build",

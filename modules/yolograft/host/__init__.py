@@ -8,6 +8,8 @@ configs.py    ``ultralytics.nn.tasks.yaml_model_load``      ``model=yolov8n-sk.y
                                                             and ``yolo11n-cbam.yaml`` is grafted
 fuse.py       ``ultralytics.nn.tasks.BaseModel.fuse``       the blocks fold their BatchNorm too
               and ``BaseModel.is_fused``
+forward.py    ``ultralytics.nn.tasks.BaseModel.forward``    a failing block is reported by its row
+command.py    ``ultralytics.cfg.entrypoint``                ``yolo`` ends with the message alone
 weights.py    ``ultralytics.nn.tasks.BaseModel.load``       a grafted model takes over the tensors
                                                             of the checkpoint that it grew from
 data.py       ``ultralytics.data.utils.check_file``         ``data=shapes.yaml`` is found
@@ -49,13 +51,29 @@ def attach(name: str) -> None:
     Args:
         name: Full module name.
     """
-    from yolograft.host import build, configs, data, fuse, parser, trainer, validator, weights
+    if name == "ultralytics.cfg":  # `yolo version` and the like need no more
+        from yolograft.host import command
+
+        _attach("ultralytics.cfg:entrypoint", ("debug",), command.make)
+        return
+    from yolograft.host import (
+        build,
+        configs,
+        data,
+        forward,
+        fuse,
+        parser,
+        trainer,
+        validator,
+        weights,
+    )
 
     detect = "ultralytics.models.yolo.detect.val:DetectionValidator"
     segment = "ultralytics.models.yolo.segment.val:SegmentationValidator"
     for target, parameters, make in (
         ("ultralytics.nn.tasks:parse_model", ("d", "ch", "verbose"), parser.make),
         ("ultralytics.nn.tasks:yaml_model_load", ("path",), configs.make),
+        ("ultralytics.nn.tasks:BaseModel.forward", ("self", "x"), forward.make),
         ("ultralytics.nn.tasks:BaseModel.fuse", ("self", "verbose"), fuse.make),
         ("ultralytics.nn.tasks:BaseModel.is_fused", ("self",), fuse.make_is_fused),
         ("ultralytics.nn.tasks:BaseModel.load", ("self", "weights", "verbose"), weights.make),
@@ -78,15 +96,20 @@ def attach(name: str) -> None:
         (f"{segment}.init_metrics", ("self", "model"), validator.make_init_masks),
         ("ultralytics.engine.trainer:BaseTrainer.save_metrics", ("self", "metrics"), trainer.make),
     ):
-        if target.startswith(name + ":") and STATUS.get(target, "") is not None:
-            try:
-                wrap(target, parameters, make)
-                STATUS[target] = None
-            except Exception as error:
-                STATUS[target] = str(error)
-                _warn(target, error)
+        if target.startswith(name + ":"):
+            _attach(target, parameters, make)
     if name == "ultralytics.nn.tasks":
         _allow_safe_load()
+
+
+def _attach(target: str, parameters: tuple[str, ...], make: Callable) -> None:
+    if STATUS.get(target, "") is not None:
+        try:
+            wrap(target, parameters, make)
+            STATUS[target] = None
+        except Exception as error:
+            STATUS[target] = str(error)
+            _warn(target, error)
 
 
 def wrap(target: str, parameters: tuple[str, ...], make: Callable) -> None:
