@@ -13,7 +13,12 @@ import yolograft
 from yolograft import registry
 
 SEED = os.environ.get("WIDTHS_SEED", "")
-SCALES = {"n": [0.33, 0.25, 1024], "s": [0.33, 0.5, 256], "l": [1.0, 1.0, 128], "x": [1.0, 1.25, 96]}
+SCALES = {
+    "n": [0.33, 0.25, 1024],
+    "s": [0.33, 0.5, 256],
+    "l": [1.0, 1.0, 128],
+    "x": [1.0, 1.25, 96],
+}
 
 
 class Tint(nn.Module):
@@ -82,7 +87,14 @@ class Means(nn.Module):
         return self.linear(torch.cat([m.mean((2, 3)) for m in maps], 1))
 
 
-THEIRS = {Tint: "gate", Mix: "conv", Halve: "down", Fold: "widen", Steps: "backbone", Means: "classifier"}
+THEIRS = {
+    Tint: "gate",
+    Mix: "conv",
+    Halve: "down",
+    Fold: "widen",
+    Steps: "backbone",
+    Means: "classifier",
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -101,47 +113,58 @@ class Draw:
     Attributes:
         rows: Of a model config.
         sizes: Stride of each row's map, 0 where it is several maps.
-        few: Rows whose map is not wide, so that it may still be widened.
+        wide: Rows whose map is not to be widened once more.
     """
 
     def __init__(self, seed):
         self.dice = random.Random(seed)
-        self.rows, self.sizes, self.few = [], [], []
+        self.rows, self.sizes, self.wide = [], [], set()
 
-    def add(self, module, args, repeats=1, source=None, grow=1, few=True):
-        """Add a row that reads any, or a given one."""
+    def add(self, module, args, repeats=1, source=None, grow=1):
+        """Add a row that reads one row, any if none is given."""
         here = len(self.rows)
         if source is None:
-            source = self.dice.choice([i for i, size in enumerate(self.sizes) if 0 < size < 8] or [-1])
-        before = 1 if here == 0 else self.sizes[source]
-        written = source
-        if source >= 0 and self.dice.random() < 0.5:
-            written = source - here
+            source = self.dice.choice(self.large() or [-1])
+        size = self.sizes[source] if here else 1
+        written = source - here if source >= 0 and self.dice.random() < 0.5 else source
         self.rows.append([written, repeats, module, args])
-        self.sizes.append(before * grow)
-        self.few.append(few)
+        self.sizes.append(size * grow)
+
+    def large(self):
+        """Return the rows whose map can still be halved."""
+        return [i for i, size in enumerate(self.sizes) if 0 < size < 8]
 
     def first(self):
         """Add a row that reads the image."""
         width = self.dice.choice([24, 64, 100])
-        start = self.dice.choice(["Conv", "SKConv", "SPDConv", "SpaceToDepth", "Tint", "Mix", "Fold", "HRNet", "Steps"])
-        if start in ("HRNet", "Steps"):
-            at = (4, 8, 16, 32) if start == "HRNet" else (2, 4)
-            args = [width] if start == "Steps" else [32, {"modules": [1, 1, 1, 1], "blocks": 1}]
-            self.add(start, args, grow=0)
-            for k in self.dice.sample(range(len(at)), 2):
-                self.add("Index", [width, k], source=0)
-                self.sizes[-1] = at[k]
-        elif start in ("SpaceToDepth", "Tint", "Fold"):
-            self.add(start, [], grow=1 if start == "Tint" else 2)
+        pick = self.dice.randrange(8)
+        if pick < 4:
+            row = [("Conv", [width, 3, 2], 2), ("SKConv", [width], 1), ("SPDConv", [width], 2)]
+            name, args, grow = [*row, ("Mix", [width], 1)][pick]
+            self.add(name, args, grow=grow)
+        elif pick < 6:
+            name, grow = self.dice.choice([("SpaceToDepth", 2), ("Fold", 2), ("Tint", 1)])
+            self.add(name, [], grow=grow)
         else:
-            self.add(start, [width, 3, 2] if start == "Conv" else [width], grow=2 if start in ("Conv", "SPDConv") else 1)
+            self.backbone(width, pick == 6)
+
+    def backbone(self, width, theirs):
+        """Add a row that returns several maps, and two that take one each."""
+        small = {"modules": [1, 1, 1, 1], "blocks": 1}
+        name, args = ("Steps", [width]) if theirs else ("HRNet", [32, small])
+        strides = (2, 4) if theirs else (4, 8, 16, 32)
+        self.add(name, args, grow=0)
+        here = len(self.rows) - 1
+        for k in self.dice.sample(range(len(strides)), 2):
+            self.add("Index", [width, k], source=here)
+            self.sizes[-1] = strides[k]
 
     def any(self):
         """Add a row of any role."""
         width = self.dice.choice([24, 64, 72, 100, 160])
         twice = self.dice.choice([1, 1, 2, 3])
-        kind = self.dice.randrange(14)
+        name = self.dice.choice(["SKConv", "Mix"])
+        kind = self.dice.randrange(13)
         if kind < 3:
             self.add(self.dice.choice(["CBAM", "SE", "CoordAtt", "Tint"]), [], twice)
         elif kind == 3:
@@ -149,23 +172,24 @@ class Draw:
         elif kind == 4:
             self.add(self.dice.choice(["SKConv", "DeformConv", "Mix"]), [width], twice)
         elif kind == 5:
-            self.add("Mix", [width, 3, 2], twice, grow=2)
+            self.add(name, [width, 3, 2], twice, grow=2)
         elif kind == 6:
-            name = self.dice.choice(["Mix", "SKConv"])
             self.add(name, [width, {"blend": ["Conv", [width, 3]]}])
         elif kind == 7:
-            self.add(self.dice.choice(["SPDConv", "Halve"]), [width], grow=2)
+            self.add(self.dice.choice(["SPDConv", "Halve", "nn.MaxPool2d"]), [width], grow=2)
+            if self.rows[-1][2] == "nn.MaxPool2d":
+                self.rows[-1][3] = [2, 2]
         elif kind == 8:
             self.add("SPDConv", [width, {"blend": ["Conv", [width, 3, 2]]}], grow=2)
-        elif kind == 9:
-            narrow = [i for i, few in enumerate(self.few) if few and 0 < self.sizes[i] < 8]
-            self.add(self.dice.choice(["SpaceToDepth", "Fold"]), [], source=self.dice.choice(narrow), grow=2, few=False) if narrow else None
+        elif kind == 9 and (narrow := [i for i in self.large() if i not in self.wide]):
+            self.wide.add(len(self.rows))
+            name = self.dice.choice(["SpaceToDepth", "Fold"])
+            self.add(name, [], source=self.dice.choice(narrow), grow=2)
         elif kind == 10:
-            self.add(self.dice.choice(["C2f_SK", "C3_CBAM", "C2f_Mix", "C3_Tint"]), [width, True], twice)
+            name = self.dice.choice(["C2f_SK", "C3_CBAM", "C2f_Mix", "C3_Tint"])
+            self.add(name, [width, True], twice)
         elif kind == 11:
             self.add("Conv", [width, 3, 2], grow=2)
-        elif kind == 12:
-            self.add("nn.MaxPool2d", [2, 2], grow=2)
         else:
             self.concat()
 
@@ -174,9 +198,9 @@ class Draw:
         size = self.dice.choice([size for size in self.sizes if size])
         same = [i for i, other in enumerate(self.sizes) if other == size]
         sources = self.dice.choices(same, k=self.dice.randint(1, 3))
+        self.wide.add(len(self.rows))
         self.rows.append([sources, 1, "Concat", [1]])
         self.sizes.append(size)
-        self.few.append(False)
 
 
 def drawn(seed):
@@ -263,7 +287,7 @@ def inserted(config, seed, count=3):
             if source in row[0] and dice.random() < 0.7:
                 row[0] = [at if s == source else s for s in row[0]]
     for i, row in enumerate(rows):
-        several = row[2] in ("Concat", "CBFuse") or i == len(rows) - 1 and row[2] != "Classify"
+        several = row[2] in ("Concat", "CBFuse") or (i == len(rows) - 1 and row[2] != "Classify")
         row[0] = row[0] if several else row[0][0]
     return {**config, "backbone": rows[:2], "head": rows[2:]}, place
 

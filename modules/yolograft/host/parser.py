@@ -8,13 +8,13 @@ our module, built from the channels that the stand-in ended up with.
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from traceback import walk_tb
-from types import FunctionType, ModuleType, SimpleNamespace
-from typing import Any
+from types import FunctionType, ModuleType
 
 import torch
 from torch import nn
@@ -75,8 +75,8 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
     def build(d, ch, verbose, rows, ours):
         planned = [_stand_in(ours[i]) if i in ours else rows[i] for i in range(len(rows))]
         built = _build_backbones(original, d, ch, rows, ours, planned)
-        parse, lines = _listening(original, tasks.LOGGER) if verbose else (original, [])
-        texts = dict.fromkeys(ours, ())
+        table, texts = _Table(tasks.LOGGER), dict.fromkeys(ours, ())
+        parse = table.of(original) if verbose else original
         try:
             model, save = parse(_config(d, planned), ch, verbose)
             for i, row in ours.items():
@@ -86,7 +86,7 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
                 model[i] = layer
                 texts[i] = (row.source, layer.np, type_, args)
         finally:
-            _print(tasks.LOGGER, lines, texts)
+            table.print(texts)
         return model, save
 
     return parse_model
@@ -306,8 +306,10 @@ def _config(d: dict, rows: list) -> dict:
 
 def _alone(d: dict, rows: list) -> dict:
     """Return a config of other rows alone, at the scale of ``d``."""
-    scale = d.get("scale") or next(iter(d.get("scales") or [None]))
-    return {**d, "scale": scale, "backbone": deepcopy(rows), "head": []}
+    config = {**d, "backbone": deepcopy(rows), "head": []}
+    if d.get("scales") and not d.get("scale"):
+        config["scale"] = next(iter(d["scales"]))  # the host warns of it when it builds them all
+    return config
 
 
 def _stand_in(row: _Row) -> list:
@@ -524,12 +526,13 @@ def blamed(name: str, error: Exception) -> str:
 
     Args:
         name: Of the block.
-        error: What it raised. A message that begins with the name stands as it is.
+        error: What it raised. A message that begins with the name, or has a hint, stands as it is.
     """
     text = str(error)
-    if isinstance(error, TypeError | ValueError) and text.startswith(f"{name}: "):
-        return text
-    return f"{name}: {text if isinstance(error, ConfigError) else told(error)}"
+    written = text.startswith(f"{name}: ") or "\n\nHint: " in text
+    if not isinstance(error, TypeError | ValueError) or not written:
+        text = text if isinstance(error, ConfigError) else told(error)
+    return text if text.startswith(f"{name}: ") else f"{name}: {text}"
 
 
 def told(error: Exception) -> str:
@@ -547,29 +550,48 @@ def told(error: Exception) -> str:
 # ------------------------------------------------------------------------------ the printed table
 
 
-def _listening(original: Callable, logger: Any) -> tuple[Callable, list[str]]:
-    """Return the stock parser with a logger of its own, and the list where its lines arrive.
+class _Table(logging.Logger):
+    """What the stock parser prints, until the rows of ours can be printed as they are.
 
-    The host's logger belongs to all threads: whoever holds lines back there holds theirs too.
+    The host's logger belongs to all threads, so the parser is called with this one in its place.
+
+    Args:
+        logger: The host's.
     """
-    lines: list[str] = []
-    own = SimpleNamespace(info=lines.append, warning=logger.warning)
-    namespace = {**original.__globals__, "LOGGER": own}
-    code, defaults, closure = original.__code__, original.__defaults__, original.__closure__
-    return FunctionType(code, namespace, original.__name__, defaults, closure), lines
 
+    def __init__(self, logger: logging.Logger):
+        super().__init__(logger.name, logger.getEffectiveLevel())
+        self.logger = logger
+        self.records: list[logging.LogRecord] = []
 
-def _print(logger: Any, lines: list[str], texts: dict[int, tuple]) -> None:
-    """Print the table; ``texts`` has what to say of our rows, nothing of those not built."""
-    for line in lines:
-        match = _LINE.match(line)
-        if match and int(match["i"]) in texts:
-            if not texts[int(match["i"])]:
-                continue
-            source, params, type_, args = texts[int(match["i"])]
-            if "[" in type_:  # a stage with a block inside: its own arguments, then the block's
-                args = f"{match['args'].strip()} {args}".strip()
-            line = (
-                f"{match['i']:>3}{source!s:>20}{match['n']:>3}{params:10.0f}  {type_:<45}{args:<30}"
-            )
-        logger.info(line)
+    def handle(self, record: logging.LogRecord) -> None:
+        """Keep a record."""
+        self.records.append(record)
+
+    def of(self, parse_model: Callable) -> Callable:
+        """Return the stock parser with this logger."""
+        names = {**parse_model.__globals__, "LOGGER": self}
+        return FunctionType(
+            parse_model.__code__,
+            names,
+            parse_model.__name__,
+            parse_model.__defaults__,
+            parse_model.__closure__,
+        )
+
+    def print(self, texts: dict[int, tuple]) -> None:
+        """Print what was kept; ``texts`` has what to say of our rows, nothing if not built."""
+        for record in self.records:
+            match = _LINE.match(record.getMessage())
+            if match and int(match["i"]) in texts:
+                if not texts[int(match["i"])]:
+                    continue
+                source, params, type_, args = texts[int(match["i"])]
+                if "[" in type_:  # a stage with a block inside: its own arguments, then the block's
+                    args = f"{match['args'].strip()} {args}".strip()
+                record.args = ()
+                record.msg = (
+                    f"{match['i']:>3}{source!s:>20}{match['n']:>3}{params:10.0f}  "
+                    f"{type_:<45}{args:<30}"
+                )
+            self.logger.handle(record)
