@@ -9,6 +9,7 @@ import sys
 from _thread import get_ident
 
 WATCHED = (
+    "ultralytics.cfg",
     "ultralytics.nn.tasks",
     "ultralytics.data.utils",
     "ultralytics.data.build",

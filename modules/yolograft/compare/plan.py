@@ -16,6 +16,7 @@ from typing import Any
 from yolograft import __version__, pairs, registry
 from yolograft.compare import data as datasets
 from yolograft.graft import engine, recipes, report
+from yolograft.host.configs import check_evaluated
 from yolograft.registry import ConfigError, refuse
 
 #: Format of the records; a record of another one is set aside.
@@ -522,6 +523,7 @@ def _is_model(text: str) -> bool:
 
 def _counted(one: Variant, data: dict[str, Any], imgsz: int) -> Variant:
     """Return a variant for the classes of the data, with what it costs."""
+    check_evaluated(one.config, one.source)
     config = {**one.config, "nc": data["nc"]}
     if data.get("channels", 3) not in (None, 3):
         config["channels"] = data["channels"]

@@ -70,6 +70,8 @@ class Graph:
     """
 
     def __init__(self, config: dict, name: str = ""):
+        from yolograft.host.configs import check_evaluated  # which imports this room
+
         self.config = config
         self.name = name or Path(str(config.get("yaml_file") or "the config")).name
         for key in ("backbone", "head"):
@@ -86,6 +88,7 @@ class Graph:
             self._row(i, "head" if i == last else "backbone" if i < split_at else "neck", raw)
             for i, raw in enumerate(raws)
         ]
+        check_evaluated(config, self.name)
         self.readers: list[list[int]] = [[] for _ in raws]
         for row in self.rows:
             for source in dict.fromkeys(row.sources):

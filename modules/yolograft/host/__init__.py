@@ -10,6 +10,8 @@ fuse.py       ``ultralytics.nn.tasks.BaseModel.fuse``       the blocks fold thei
               and ``BaseModel.is_fused``
 load.py       ``ultralytics.nn.tasks.torch_load``           ``ULTRALYTICS_SAFE_LOAD=1`` accepts
                                                             checkpoints that hold the blocks
+forward.py    ``ultralytics.nn.tasks.BaseModel.forward``    a failing block is reported by its row
+command.py    ``ultralytics.cfg.entrypoint``                ``yolo`` ends with the message alone
 weights.py    ``ultralytics.nn.tasks.BaseModel.load``       a grafted model takes over the tensors
                                                             of the checkpoint that it grew from
 data.py       ``ultralytics.data.utils.check_file``         ``data=shapes.yaml`` is found
@@ -58,10 +60,16 @@ def attach(name: str) -> None:
     Args:
         name: Full module name.
     """
+    if name == "ultralytics.cfg":  # `yolo version` and the like need no more
+        from yolograft.host import command
+
+        _attach("ultralytics.cfg:entrypoint", ("debug",), command.make)
+        return
     from yolograft.host import (
         build,
         configs,
         data,
+        forward,
         freeze,
         fuse,
         load,
@@ -77,6 +85,7 @@ def attach(name: str) -> None:
     for target, parameters, make in (
         ("ultralytics.nn.tasks:parse_model", ("d", "ch", "verbose"), parser.make),
         ("ultralytics.nn.tasks:yaml_model_load", ("path",), configs.make),
+        ("ultralytics.nn.tasks:BaseModel.forward", ("self", "x"), forward.make),
         ("ultralytics.nn.tasks:BaseModel.fuse", ("self", "verbose"), fuse.make),
         ("ultralytics.nn.tasks:BaseModel.is_fused", ("self",), fuse.make_is_fused),
         ("ultralytics.nn.tasks:torch_load", (), load.make),
@@ -107,12 +116,16 @@ def attach(name: str) -> None:
         ("ultralytics.engine.trainer:BaseTrainer._setup_train", ("self",), freeze.make_train),
     ):
         if target.startswith(name + ":"):
-            try:
-                wrap(target, parameters, make)
-                STATUS[target] = None
-            except Exception as error:
-                STATUS[target] = str(error)
-                _warn(target, error)
+            _attach(target, parameters, make)
+
+
+def _attach(target: str, parameters: tuple[str, ...], make: Callable) -> None:
+    try:
+        wrap(target, parameters, make)
+        STATUS[target] = None
+    except Exception as error:
+        STATUS[target] = str(error)
+        _warn(target, error)
 
 
 def wrap(target: str, parameters: tuple[str, ...], make: Callable) -> None:

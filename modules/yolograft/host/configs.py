@@ -8,6 +8,7 @@ grafted rows, and a checkpoint holds the config: resuming needs no recipe.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from yolograft import registry
 from yolograft.graft.recipes import CFG
 from yolograft.registry import ConfigError, refuse
 
-__all__ = ["CFG", "check_mapping", "find_model", "make"]
+__all__ = ["CFG", "check_evaluated", "check_mapping", "find_model", "make"]
 
 
 class NotFound(ConfigError, FileNotFoundError):
@@ -197,3 +198,76 @@ def check_mapping(path: str) -> None:
             f"{path}: the file holds a {type(content).__name__}, not a mapping",
             "a model YAML has the keys `nc`, `backbone` and `head`",
         )
+
+
+def check_evaluated(config: dict, name: str = "") -> None:
+    """Refuse a config that makes the host execute something else than layers of a model.
+
+    The host evaluates ``activation:`` as Python, and calls any function of its module that a row
+    names.
+
+    Args:
+        config: What a model YAML holds.
+        name: What messages call it; its file when left out.
+
+    Raises:
+        ConfigError: If ``activation:`` is not ``nn.X(...)`` or ``torch.nn.X(...)`` with literal
+            arguments, or a row names something that is not a layer.
+    """
+    name = name or config.get("yaml_file") or "model config"
+    if value := config.get("activation"):
+        _check_activation(value, f"{name}: activation: {value!r}")
+    for index, row in enumerate([*config["backbone"], *config["head"]]):
+        label = row[2] if isinstance(row, list | tuple) and len(row) > 2 else None
+        if isinstance(label, str) and not _is_layer(label):
+            refuse(
+                f"{name}, row {index}: {label} is a name in Ultralytics, but not a layer",
+                "a row names a module, such as Conv or nn.Upsample",
+            )
+
+
+def _check_activation(value: object, fact: str) -> None:
+    from torch import nn
+
+    hint = "write a class of torch.nn with literal arguments: nn.SiLU(), nn.LeakyReLU(0.1)"
+    kind, args, named = _literal_call(value) if isinstance(value, str) else ("", [], {})
+    cls = getattr(nn, kind, None)
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        refuse(f"{fact} is not an activation of torch.nn", hint)
+    try:
+        cls(*args, **named)
+    except Exception as error:
+        refuse(f"{fact} cannot be built ({type(error).__name__}: {error})", hint)
+
+
+def _literal_call(text: str) -> tuple[str, list, dict]:
+    """Return class and arguments of ``nn.X(...)``; the class is empty for anything else."""
+    try:
+        match ast.parse(text.strip(), mode="eval").body:
+            case ast.Call(
+                ast.Attribute(ast.Name("nn") | ast.Attribute(ast.Name("torch"), "nn"), kind),
+                args,
+                keywords,
+            ):
+                named = {word.arg: ast.literal_eval(word.value) for word in keywords}
+                return kind, [ast.literal_eval(arg) for arg in args], named
+    except (MemoryError, RecursionError, SyntaxError, ValueError):
+        pass
+    return "", [], {}
+
+
+def _is_layer(label: str) -> bool:
+    """Tell whether a row's name means a layer to the host, or nothing, which it reports itself."""
+    import torchvision
+    from torch import nn
+    from ultralytics.nn import tasks
+
+    for prefix, place in (("nn.", nn), ("torchvision.ops.", torchvision.ops), ("", tasks)):
+        if label.startswith(prefix):
+            found = getattr(place, label.removeprefix(prefix), nn.Identity)
+            break
+    return (
+        isinstance(found, type)
+        and issubclass(found, nn.Module)
+        and not issubclass(found, tasks.BaseModel)
+    )

@@ -11,9 +11,11 @@ user gave is put back afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from torch import nn
 
@@ -55,13 +57,24 @@ def make_train(trainer: ModuleType, original: Callable) -> Callable:
     """
 
     def _setup_train(self, *args, **kwargs):
-        given = self.args.freeze
-        try:
+        with as_given(self):
             return original(self, *args, **kwargs)
-        finally:
-            self.args.freeze = given
 
     return _setup_train
+
+
+@contextlib.contextmanager
+def as_given(trainer: Any) -> Iterator[None]:
+    """Leave a trainer's ``args.freeze`` as it was given.
+
+    Args:
+        trainer: Whose training is set up meanwhile.
+    """
+    given = trainer.args.freeze
+    try:
+        yield
+    finally:
+        trainer.args.freeze = given
 
 
 def translate(model: nn.Module, rows: list[int | str]) -> tuple[list[str], str]:

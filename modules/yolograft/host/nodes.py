@@ -9,6 +9,7 @@ chooses the run's folder in every process by itself. This one asks the launcher.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import re
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.utils import DEFAULT_CFG_DICT, LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from yolograft.host import watch, with_globals
+from yolograft.host import freeze, watch, with_globals
 from yolograft.registry import refuse
 
 
@@ -137,7 +138,8 @@ def across(trainer: type) -> type:
             if self.device.type != "cpu":
                 return super()._setup_train(*args)
             ours = _View(nn, parallel=_View(nn.parallel, DistributedDataParallel=_OnCpu))
-            return with_globals(trainer._setup_train, nn=ours)(self, *args)
+            with freeze.as_given(self):
+                return with_globals(inspect.unwrap(trainer._setup_train), nn=ours)(self, *args)
 
         def final_eval(self):
             """Make the checkpoints small; who called validates the best one, in one process."""

@@ -13,18 +13,26 @@ import re
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from traceback import walk_tb
 from types import ModuleType
 
+import torch
 from torch import nn
 
 from yolograft import registry
 from yolograft.blocks.blend import Blend
-from yolograft.host import trial
+from yolograft.host import trial, with_globals
+from yolograft.host.configs import check_evaluated
 from yolograft.registry import Block, ConfigError, refuse
 
-_ROW = re.compile(
+#: A row of the table that the stock parser prints.
+_LINE = re.compile(
     r"\s*(?P<i>\d+)\s+(?:\[.*?\]|-?\d+)\s+(?P<n>\d+)\s+\d+\s+(?P<type>\S+)\s+(?P<args>.*)"
 )
+
+#: A stand-in that takes any map as it is, and learns its width: the host's loop replaces a string
+#: that names one of its variables (as `nc` in a head's row), and ``ch`` lists the widths so far.
+_AS_IT_IS = ["Concat", ["ch"]]
 
 
 @dataclass
@@ -34,6 +42,7 @@ class _Row:
     where: str
     index: int
     source: int | list[int]
+    sources: list[int]
     repeats: int
     block: Block
     cls: type
@@ -56,32 +65,30 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
         ours = {i: row for i in range(len(rows)) if (row := _read(tasks, d, rows, i))}
         if not ours:
             return original(d, ch, verbose)
+        check_evaluated(d)
+        act = tasks.Conv.default_act
+        try:
+            return build(d, ch, verbose, rows, ours)
+        finally:
+            if d.get("activation"):  # releases before 8.4.190 leave it set
+                tasks.Conv.default_act = act
+
+    def build(d, ch, verbose, rows, ours):
         planned = [_stand_in(ours[i]) if i in ours else rows[i] for i in range(len(rows))]
         built = _build_backbones(original, d, ch, rows, ours, planned)
-        widths = {
-            i: _widths(original, d, ch, planned[:i], row.source)
-            for i, row in ours.items()
-            if isinstance(row.source, list)
-        }
-
-        olds = _build_olds(parse_model, d, ch, ours, planned)
-        held, texts = _Held(tasks.LOGGER), dict.fromkeys(ours)
+        table, texts = _Table(tasks.LOGGER), dict.fromkeys(ours, ())
+        parse = table.of(original) if verbose else original
         try:
-            with held:
-                model, save = original(_config(d, planned), ch, verbose)
+            model, save = parse(_config(d, planned), ch, verbose)
             for i, row in ours.items():
-                layer, type_, args = built.get(i) or _build(
-                    row, model[i], widths.get(i), old=olds.get(i)
-                )
+                layer, type_, args = built.get(i) or _build(parse_model, d, row, model[i])
                 layer.np = sum(p.numel() for p in layer.parameters())
                 layer.i, layer.f, layer.type = i, row.source, type_
                 model[i] = layer
                 texts[i] = (row.source, layer.np, type_, args)
-                if i in widths:  # the stand-in reads the last alone
-                    save.extend(s % i for s in row.source[:-1] if s != -1)
         finally:
-            held.release(texts)
-        return model, sorted(save)
+            table.print(texts)
+        return model, save
 
     return parse_model
 
@@ -103,7 +110,7 @@ def _read(tasks: ModuleType, d: dict, rows: list, index: int) -> _Row | None:
         refuse(f"{where}: {raw!r} is no row", "write [from, repeats, module, arguments]")
     source, repeats, _, args = raw
     sources = source if block.role == "classifier" and isinstance(source, list) else [source]
-    for one in sources or [source]:
+    for one in sources or [source]:  # an empty list is refused as it is
         _check_source(where, label, one, index)
     if not isinstance(repeats, int) or isinstance(repeats, bool) or repeats < 1:
         refuse(f"{where}: {label}: repeats={repeats!r} is no whole number of 1 or more")
@@ -119,7 +126,7 @@ def _read(tasks: ModuleType, d: dict, rows: list, index: int) -> _Row | None:
     positional = list(args)
     named = dict(positional.pop()) if positional and isinstance(positional[-1], dict) else {}
     blend, cls = named.pop("blend", False), registry.load(block)
-    row = _Row(where, index, source, repeats, block, cls, host, positional, named, blend)
+    row = _Row(where, index, source, sources, repeats, block, cls, host, positional, named, blend)
     _check_arguments(row, label)
     _check_blend(row, label)
     return row
@@ -295,18 +302,29 @@ def _config(d: dict, rows: list) -> dict:
     return {**d, "backbone": rows[:split], "head": rows[split:]}
 
 
+def _alone(d: dict, rows: list) -> dict:
+    """Return a config of other rows alone, at the scale of ``d``."""
+    config = {**d, "backbone": deepcopy(rows), "head": []}
+    if d.get("scales") and not d.get("scale"):
+        config["scale"] = next(iter(d["scales"]))  # the host warns of it when it builds them all
+    return config
+
+
 def _stand_in(row: _Row) -> list:
     if row.host:
         return [row.source, row.repeats, row.host, row.positional]
-    if row.block.role == "gate":
-        return [row.source, row.repeats, "nn.BatchNorm2d", []]
+    if row.block.role in ("gate", "classifier"):
+        return [row.sources, row.repeats, *deepcopy(_AS_IT_IS)]
     if row.block.role == "widen":
-        return [[row.source] * 4, 1, "Concat", [1]]
-    if row.block.role == "classifier":
-        last = row.source[-1] if isinstance(row.source, list) else row.source
-        return [last, 1, "Classify", ["nc"]]
+        return [row.sources * 4, 1, "Concat", [1]]
     width = row.positional[0] if row.positional else 8
     return [row.source, row.repeats, "Conv", [width, 1]]
+
+
+def _widths(row: _Row, stand_in: nn.Module) -> list[int]:
+    """Return the channels of the rows that a stand-in has read."""
+    widths = stand_in.d  # of all rows, as the host's loop has left it; of the image for row 0
+    return [widths[s % row.index if row.index else 0] for s in row.sources]
 
 
 def _build_backbones(
@@ -321,8 +339,8 @@ def _build_backbones(
     for i, row in ours.items():
         if row.block.role != "backbone":
             continue
-        prefix = {**d, "backbone": deepcopy(planned[: i + 1]), "head": []}
-        built[i] = _build(row, original(prefix, ch, False)[0][i], exact=_is_unscaled(d))
+        stand_in = original(_alone(d, planned[: i + 1]), ch, False)[0][i]
+        built[i] = _build(original, d, row, stand_in)
         widths = list(built[i][0].out_channels)
         for j in range(i + 1, len(rows)):
             source, repeats, name, args = rows[j]
@@ -350,18 +368,30 @@ def _build_backbones(
     return built
 
 
-def _build_olds(
-    parse_model: Callable, d: dict, ch: int, ours: dict[int, _Row], planned: list
-) -> dict[int, nn.Module]:
-    """Build the layers that rows of ours blend from."""
-    named = {i: row for i, row in ours.items() if isinstance(row.blend, list | tuple)}
-    if not named:
-        return {}
-    rows = deepcopy(planned)
-    for i, row in named.items():
-        rows[i] = deepcopy([row.source, row.repeats, *row.blend])
-    layers = parse_model(_config(d, rows), ch, False)[0]  # ours: such a layer may be a block too
-    return {i: layers[i] for i in named}
+def _build_old(parse_model: Callable, d: dict, row: _Row, c1: int, c2: int) -> nn.Module:
+    """Build the layer that a row blends from.
+
+    Args:
+        parse_model: Ours, since such a layer may be a block too.
+        d: The config.
+        row: The row.
+        c1: Channels that it reads.
+        c2: Channels that it has to return.
+    """
+    name = f"{row.where}: {row.block.name}: blend={row.blend!r}"
+    alone = _alone(d, [[-1, row.repeats, *row.blend], [[-1], 1, *_AS_IT_IS]])
+    try:
+        old, after = parse_model(alone, c1, False)[0]
+    except Exception as error:
+        if is_memory(error):
+            raise
+        text = str(error) if isinstance(error, ConfigError) else told(error)
+        fact = f"{name} cannot be built: {text.removeprefix(f'{_where(alone, 0)}: ')}"
+    else:
+        if after.d[0] == c2:
+            return old
+        fact = f"{name} returns {after.d[0]} channels, but the block returns {c2}"
+    raise ConfigError(fact)
 
 
 def _is_unscaled(d: dict) -> bool:
@@ -372,29 +402,16 @@ def _is_unscaled(d: dict) -> bool:
     return scales[d.get("scale") or next(iter(scales))][1] == 1
 
 
-def _widths(original: Callable, d: dict, ch: int, rows: list, sources: list[int]) -> list[int]:
-    """Return the channels of several rows, read off BatchNorm layers that the host puts on them."""
-    count = len(rows)
-    probes = [[s % count, 1, "nn.BatchNorm2d", []] for s in sources]
-    config = {**d, "backbone": deepcopy(rows) + probes, "head": []}
-    return [layer.num_features for layer in original(config, ch, False)[0][count:]]
-
-
 def _build(
-    row: _Row,
-    stand_in: nn.Module,
-    widths: list[int] | None = None,
-    exact: bool = False,
-    old: nn.Module | None = None,
+    parse_model: Callable, d: dict, row: _Row, stand_in: nn.Module
 ) -> tuple[nn.Module, str, str]:
     """Return the layer that takes the stand-in's place, its type and its arguments as text.
 
     Args:
-        row: What the config says.
+        parse_model: Builds the layer that a row blends from.
+        d: The config.
+        row: What it says of this layer.
         stand_in: What the stock parser built.
-        widths: Channels of the rows that a classifier reads, where they are several.
-        exact: Whether a backbone's width is as written.
-        old: The layer that the block is blended from.
     """
     if row.host:
         return _graft_inside(row, stand_in)
@@ -402,15 +419,16 @@ def _build(
     named = dict(row.named)
     role = row.block.role
     if role == "gate":
-        channels = [(unit.num_features,) for unit in units]
+        channels = [tuple(_widths(row, units[0]))] * len(units)
     elif role == "widen":
         channels = [()]
     elif role == "backbone":
-        conv = units[0].conv
+        conv, exact = units[0].conv, _is_unscaled(d)
         width = [min(conv.out_channels, w) if exact else conv.out_channels for w in row.positional]
         channels = [(conv.in_channels, *width)]
     elif role == "classifier":
-        channels = [(widths or stand_in.conv.conv.in_channels, stand_in.linear.out_features)]
+        widths = _widths(row, units[0])
+        channels = [(widths if isinstance(row.source, list) else widths[0], d.get("nc"))]
     else:
         c1, c2 = units[0].conv.in_channels, units[0].conv.out_channels
         channels = [(c1, c2), *[(c2, c2)] * (len(units) - 1)]
@@ -421,13 +439,15 @@ def _build(
         layers.append(_construct(row, c, rest, act))
     layer = nn.Sequential(*layers) if len(layers) > 1 else layers[0]
     if row.blend:
-        stride = named.get("s", named.get("stride", 1))
-        if old is None and (channels[0][0] != channels[0][-1] or stride != 1):
+        old, stride = nn.Identity(), named.get("s", named.get("stride", 1))
+        if row.blend is not True:
+            old = _build_old(parse_model, d, row, channels[0][0], channels[0][-1])
+        elif channels[0][0] != channels[0][-1] or stride != 1:
             refuse(
                 f"{row.where}: {row.block.name}: blend=True, but the block changes the shape",
                 "name the layer before, as in {blend: [Conv, [256, 3, 2]]}",
             )
-        layer = Blend(layer, old or nn.Identity(), channels[0][-1])
+        layer = Blend(layer, old, channels[0][-1])
         named["blend"] = row.blend
     text = str([*channels[0], *([named] if named else [])])
     return layer, f"{row.cls.__module__}.{row.cls.__qualname__}", text
@@ -480,45 +500,88 @@ def _construct(row: _Row, channels: tuple, named: dict, act: nn.Module | None) -
     try:
         module = registry.build(row.cls, row.block.role, channels, named)
         registry.check_attributes(module, row.block.name)
-    except (TypeError, ValueError) as error:
-        text = str(error)
-        name = "" if text.startswith(row.block.name) else f"{row.block.name}: "
-        msg = f"{row.where}: {name}{text}"
-        raise ConfigError(msg) from error
-    trial.check_maps(module, row.block, channels, row.where, inside=bool(row.host))
-    return module
+    except Exception as error:
+        if is_memory(error):
+            raise
+        fact = f"{row.where}: {blamed(row.block.name, error)}"
+    else:
+        trial.check_maps(module, row.block, channels, row.where, inside=bool(row.host))
+        return module
+    raise ConfigError(fact)
+
+
+# ------------------------------------------------------------------------------- blocks that raise
+
+
+def is_memory(error: Exception) -> bool:
+    """Tell whether memory ran out, which is no fault of a config or a block."""
+    return (
+        isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+        or "out of memory" in str(error).lower()
+    )
+
+
+def blamed(name: str, error: Exception) -> str:
+    """Return what to say of a block that raised, its name first.
+
+    Args:
+        name: Of the block.
+        error: What it raised. A message that begins with the name, or has a hint, stands as it is.
+    """
+    text = str(error)
+    written = text.startswith(f"{name}: ") or "\n\nHint: " in text
+    if not isinstance(error, TypeError | ValueError) or not written:
+        text = text if isinstance(error, ConfigError) else told(error)
+    return text if text.startswith(f"{name}: ") else f"{name}: {text}"
+
+
+def told(error: Exception) -> str:
+    """Return type and message of an exception, and the line of someone's code that it came from."""
+    hosts = ("torch", "torchvision", "ultralytics", "yolograft")
+    places = [
+        f" ({frame.f_code.co_filename}, line {line})"
+        for frame, line in walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in hosts
+    ]
+    text = f": {error}" if str(error) else ""
+    return f"{type(error).__name__}{text}{places[-1] if places else ''}"
 
 
 # ------------------------------------------------------------------------------ the printed table
 
 
-class _Held(logging.Filter):
-    """Hold back what the stock parser prints, until the rows of ours can be told as they are."""
+class _Table(logging.Logger):
+    """What the stock parser prints, until the rows of ours can be printed as they are.
+
+    The host's logger belongs to all threads, so the parser is called with this one in its place.
+
+    Args:
+        logger: The host's.
+    """
 
     def __init__(self, logger: logging.Logger):
-        super().__init__()
+        super().__init__(logger.name, logger.getEffectiveLevel())
         self.logger = logger
         self.records: list[logging.LogRecord] = []
 
-    def __enter__(self):
-        self.logger.addFilter(self)
-
-    def __exit__(self, *_):
-        self.logger.removeFilter(self)
-
-    def filter(self, record: logging.LogRecord) -> bool:
+    def handle(self, record: logging.LogRecord) -> None:
+        """Keep a record."""
         self.records.append(record)
-        return False
 
-    def release(self, texts: dict[int, tuple | None]) -> None:
-        """Print the held lines; ``texts`` has what to say of our rows, ``None`` for nothing."""
+    def of(self, parse_model: Callable) -> Callable:
+        """Return the stock parser with this logger; one that others have wrapped, as it is."""
+        if "LOGGER" not in parse_model.__code__.co_names:
+            return parse_model
+        return with_globals(parse_model, LOGGER=self)
+
+    def print(self, texts: dict[int, tuple]) -> None:
+        """Print what was kept; ``texts`` has what to say of our rows, nothing if not built."""
         for record in self.records:
-            match = _ROW.match(record.getMessage())
+            match = _LINE.match(record.getMessage())
             if match and int(match["i"]) in texts:
-                text = texts[int(match["i"])]
-                if text is None:
+                if not texts[int(match["i"])]:
                     continue
-                source, params, type_, args = text
+                source, params, type_, args = texts[int(match["i"])]
                 if "[" in type_:  # a stage with a block inside: its own arguments, then the block's
                     args = f"{match['args'].strip()} {args}".strip()
                 record.args = ()

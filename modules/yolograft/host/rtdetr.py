@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import FunctionType, ModuleType
+from types import ModuleType
+
+from yolograft.host import with_globals
 
 
 def make(module: ModuleType, original: Callable) -> Callable:
@@ -21,9 +23,7 @@ def make(module: ModuleType, original: Callable) -> Callable:
             return original(self, *args, **kwargs)
         from yolograft.coco.rtdetr import CocoRTDETRDataset
 
-        # The host's own call, with all its arguments, on the other class.
-        names = {**original.__globals__, "RTDETRDataset": CocoRTDETRDataset}
-        call = FunctionType(original.__code__, names, argdefs=original.__defaults__)
-        return call(self, *args, **kwargs)
+        build_ours = with_globals(original, RTDETRDataset=CocoRTDETRDataset)
+        return build_ours(self, *args, **kwargs)  # with the host's arguments
 
     return build_dataset
