@@ -1,17 +1,14 @@
 """Ctrl-C ends a comparison in one line, from the first import on.
 
-``yolograft.cli`` imports this first. Whatever takes long is imported later, and may turn the
-interrupt into an error of its own, or lose it: both end here.
+``yolograft.cli`` imports this first, and this imports next to nothing. What takes long is imported
+later, and may turn the interrupt into an error of its own, or lose it: both end here.
 """
 
 from __future__ import annotations
 
-import contextlib
+import _signal  # what `signal` wraps in enumerations, which take a while to import
 import os
-import signal
 import sys
-import threading
-from pathlib import Path
 
 #: Seconds that cleaning up may take.
 _GRACE = 5.0
@@ -22,9 +19,9 @@ _watching = _came = False
 def watch() -> None:
     """Let Ctrl-C end this process in one line; for a program, not for a caller in Python."""
     global _watching
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not below `nohup`
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # not below `nohup`
         _watching = True
-        signal.signal(signal.SIGINT, _interrupt)
+        _signal.signal(_signal.SIGINT, _interrupt)
         sys.excepthook = _report
 
 
@@ -38,8 +35,10 @@ def end() -> int:
     sys.stderr.write("yolograft: stopped; start the same command again to continue\n")
     if _watching:
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
+            try:
                 stream.flush()
+            except (OSError, RuntimeError):  # closed, or interrupted while it was written to
+                pass
         os._exit(130)  # threads and destructors of a half import have nothing to add
     return 130
 
@@ -50,7 +49,9 @@ def _interrupt(number, frame) -> None:
         end()
     _came = True
     sys.unraisablehook = lambda _: None  # the interrupt, where a destructor was running
-    timer = threading.Timer(_GRACE, end)
+    from threading import Timer
+
+    timer = Timer(_GRACE, end)
     timer.daemon = True
     timer.start()
     raise KeyboardInterrupt
@@ -62,5 +63,5 @@ def _report(kind, error, trace) -> None:
     sys.__excepthook__(kind, error, trace)
 
 
-if sys.argv[1:2] == ["compare"] and Path(sys.argv[0]).stem == "yolograft":
+if sys.argv[1:2] == ["compare"] and os.path.basename(sys.argv[0]).startswith("yolograft"):
     watch()
