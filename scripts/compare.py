@@ -7,7 +7,11 @@ Example: python scripts/compare.py --base yolov8n.yaml --recipes sk,ca,spd \
 
 import sys
 
-from yolograft.cli import main
+from yolograft.compare import interrupt
+
+interrupt.watch()
+
+from yolograft.cli import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main(["compare", *sys.argv[1:]]))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from yolograft.compare import interrupt  # noqa: F401
+
+# isort: split
+
 import argparse
 import inspect
 import os

@@ -66,6 +66,30 @@ def tiny_json(tiny):
     return file
 
 
+#: A model that is built in no time; its widths leave room for controls of several sizes.
+MODEL = """
+nc: 5
+scales: {n: [1.0, 0.25, 1024], s: [1.0, 0.5, 1024]}
+backbone:
+  - [-1, 1, Conv, [128, 3, 2]]
+  - [-1, 1, Conv, [256, 3, 2]]
+  - [-1, 1, C2f, [256, True]]
+  - [-1, 1, Conv, [256, 3, 2]]
+  - [-1, 1, C2f, [256, True]]
+head:
+  - [-1, 1, Conv, [256, 3, 2]]
+  - [[4, 5], 1, Detect, [nc]]
+"""
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """Name of a model YAML, at its scale n."""
+    file = tmp_path_factory.mktemp("model") / "yolov77.yaml"
+    file.write_text(MODEL)
+    return str(file.with_name("yolov77n.yaml"))
+
+
 VARIANTS = (
     ("yolov8n", "base", "yolov8n.yaml", 0.0, 3011823, 8.1),
     ("sk", "recipe", "sk", 0.021, 3541999, 9.3),

@@ -12,19 +12,25 @@ from yolograft.registry import ConfigError, refuse
 _ENDS = 32 * 1024
 
 
-def check(name: str) -> tuple[str, dict[str, Any]]:
+def check(name: str, fetch: bool = True) -> tuple[str, dict[str, Any]]:
     """Return the absolute path of a data YAML, and what the host makes of it.
 
     Args:
-        name: Name or path of a data YAML, as ``data=`` takes it. What downloads itself, does.
+        name: Name or path of a data YAML, as ``data=`` takes it.
+        fetch: Let data that download or draw themselves do so. Otherwise, where they are not here
+            yet, what the YAML says of the classes is all that is returned, without splits.
 
     Raises:
         ConfigError: If there is none, or a split is missing.
     """
     from ultralytics.data.utils import check_det_dataset, check_file
 
+    if not fetch and "://" in name:
+        return name, {}
     try:
         file = Path(check_file(name)).resolve()
+        if not fetch and (later := _later(file)) is not None:
+            return str(file), later
         data = check_det_dataset(str(file))
     except ConfigError:
         raise
@@ -39,6 +45,24 @@ def check(name: str) -> tuple[str, dict[str, Any]]:
         if not any(images(data, split)):
             refuse(f"{name}: {split}: there are no images in {data[split]}", "check the paths")
     return str(file), data
+
+
+def _later(file: Path) -> dict[str, Any] | None:
+    """Return what a YAML says of the classes of data that a start would fetch; else ``None``."""
+    import yaml
+    from ultralytics.data.utils import check_det_dataset
+
+    if file.is_file() and file.suffix not in (".yaml", ".yml"):
+        return {}  # an archive, which the host would unpack
+    try:
+        check_det_dataset(str(file), autodownload=False)
+    except Exception:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not content.get("download"):
+            raise
+        known = {k: content[k] for k in ("nc", "channels", "kpt_shape") if k in content}
+        return {"nc": len(content["names"]), **known} if content.get("names") else known
+    return None
 
 
 def images(data: dict[str, Any], split: str) -> list[str]:
@@ -65,7 +89,8 @@ def images(data: dict[str, Any], split: str) -> list[str]:
 
 
 def _entries(data: dict[str, Any], split: str) -> list[str]:
-    return data[split] if isinstance(data[split], list) else [data[split]]
+    given = data.get(split) or []
+    return given if isinstance(given, list) else [given]
 
 
 def _of_json(file: Path, data: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from typing import Any
 from yolograft import __version__, pairs, registry
 from yolograft.compare import data as datasets
 from yolograft.graft import engine, recipes, report
+from yolograft.graft.graph import without_weights
 from yolograft.host.configs import check_evaluated
 from yolograft.registry import ConfigError, refuse
 
@@ -85,16 +87,18 @@ class Plan:
     """A comparison.
 
     Attributes:
-        variants: The base first, the control last.
+        variants: The base first, the controls last.
         data: Absolute path of the data YAML.
         seeds: One run of each variant for each.
         epochs: Of every run.
         project: Folder of records, runs and report.
         settings: Training arguments that all runs share.
         devices: What a run gets as ``device``, one each.
-        images: Number of training and validation images.
+        images: Number of training and validation images; 0 where the data are not here yet.
         digest: Of the data's content.
         command: What the user called.
+        notes: Sentences about the control.
+        unequal: Which variants start from other weights than the base does, if any.
     """
 
     variants: list[Variant]
@@ -108,6 +112,7 @@ class Plan:
     digest: str
     command: str = ""
     notes: list[str] = field(default_factory=list)
+    unequal: str = ""
 
     @property
     def base(self) -> Variant:
@@ -149,6 +154,7 @@ class Plan:
             "key": key_of(inputs),
             "inputs": inputs,
             "kind": variant.kind,
+            "what": variant.source,
             "model": str(self.project / "configs" / f"{variant.name}.yaml"),
             "config": variant.config,
             "weights": variant.weights,
@@ -161,8 +167,14 @@ class Plan:
         }
 
     def disk(self) -> int:
-        """Return the bytes that the comparison takes at most, about."""
-        kept = sum(2 * one.params + 3e6 for one in self.variants) * len(self.seeds)
+        """Return the bytes that the comparison still takes at most, about."""
+        there = {file.stem for file in (self.project / "records").glob("*.json")}
+        kept = sum(
+            2 * one.params + 3e6
+            for one in self.variants
+            for seed in self.seeds
+            if f"{one.name}-seed{seed}" not in there
+        )
         running = max(one.params for one in self.variants) * 40 * len(self.devices)
         return int(kept + running)
 
@@ -238,6 +250,8 @@ def make(
     project: str | Path,
     overrides: dict[str, Any] | None = None,
     command: str = "",
+    fetch: bool = True,
+    allow_unequal: bool = False,
 ) -> Plan:
     """Return the plan of a comparison.
 
@@ -251,6 +265,8 @@ def make(
         project: Folder of the comparison.
         overrides: Training arguments for all runs.
         command: What the user called, for the report.
+        fetch: Download or draw data that are not here yet.
+        allow_unequal: Compare also what starts from other weights than the base.
 
     Raises:
         ConfigError: If something of it cannot be compared.
@@ -267,28 +283,45 @@ def make(
     models = [_variant(one, start) for one in variants]
     _check_names([start, *models])
     _check_tasks([start, *models])
-    file, content = datasets.check(data)
+    file, content = datasets.check(data, fetch)
     imgsz = -(-int(settings["imgsz"]) // 32) * 32
     start = _counted(start, content, imgsz)
     models = [_counted(one, content, imgsz) for one in models]
-    control, note = scale_up(start, models, content, imgsz)
-    if control.name.lower() in {one.name.lower() for one in models}:
-        control = replace(control, name=f"{control.name}-control")
+    unequal = _unequal(start, models)
+    if unequal and not allow_unequal:
+        refuse(
+            f"{unequal} Their differences would be those of the training before",
+            "give the checkpoint as --base, and blocks as recipes; or add --allow-unequal-starts, "
+            "and the report says so",
+        )
+    images = {split: len(datasets.images(content, split)) for split in ("train", "val")}
     plan = Plan(
-        [start, *models, control],
+        [start, *models],
         file,
         list(range(seeds)),
         epochs,
         project,
         settings,
         devices,
-        {split: len(datasets.images(content, split)) for split in ("train", "val")},
-        datasets.fingerprint(content),
+        images,
+        datasets.fingerprint(content) if images["train"] else _last_digest(project),
         command,
-        [note],
+        unequal=unequal,
     )
+    before = _controls(plan, content, imgsz)
+    control, note = scale_up(start, models, content, imgsz, before)
+    plan.notes.append(note)
+    before = [one for one in before if one is not control]
+    plan.variants += [*before, control]
+    _check_names(plan.variants)
+    for one in before:
+        plan.notes.append(
+            f"{one.name} ({decimals(one.gflops)} GFLOPs) was the control of other variants; its "
+            "finished runs are kept."
+        )
     if start.weights:
-        plan.notes.append(f"{control.name} starts from scratch, the others from {start.source}.")
+        controls = " and ".join(one.name for one in (*before, control))
+        plan.notes.append(f"{controls} started from scratch, the others from {start.source}.")
     _check_disk(plan)
     return plan
 
@@ -387,8 +420,8 @@ def _check_folder(project: Path) -> None:
         refuse(f"{project}: {above} is a file", "choose another --project")
     if not os.access(above, os.W_OK):
         refuse(f"{project}: {above} cannot be written to", "choose another --project")
-    taken = project.is_dir() and any(project.iterdir())
-    if taken and not (project / "plan.json").is_file():
+    taken = {file.name for file in project.iterdir()} if project.is_dir() else set()
+    if taken and not taken & {"plan.json", ".lock"}:
         refuse(f"{project}: the folder holds something else", "choose another --project")
 
 
@@ -491,7 +524,7 @@ def _variant(given: Any, base: Variant) -> Variant:
         model, recipe = (text, None) if _is_model(text) else (None, text)
     if model is not None:
         return _load("model", model, name)
-    recipe = str(recipe)
+    recipe = re.sub(r"\s*([+,])\s*", r"\1", str(recipe).strip())
     words = recipe.replace("+", ",")
     try:
         result = engine.graft(deepcopy(base.config), words)
@@ -524,7 +557,7 @@ def _is_model(text: str) -> bool:
 def _counted(one: Variant, data: dict[str, Any], imgsz: int) -> Variant:
     """Return a variant for the classes of the data, with what it costs."""
     check_evaluated(one.config, one.source)
-    config = {**one.config, "nc": data["nc"]}
+    config = {**one.config, "nc": data.get("nc") or one.config.get("nc")}
     if data.get("channels", 3) not in (None, 3):
         config["channels"] = data["channels"]
     if data.get("kpt_shape"):
@@ -535,35 +568,142 @@ def _counted(one: Variant, data: dict[str, Any], imgsz: int) -> Variant:
     return replace(one, config=config, params=cost.params, gflops=cost.gflops)
 
 
+def _free(name: str, variants: list[Variant], before: Sequence[Variant]) -> str:
+    """Return a name for a control that no other model has, near to the one given."""
+    if name.lower() in {one.name.lower() for one in variants}:
+        name = f"{name}-control"
+    taken = {one.name.lower() for one in (*variants, *before)}
+    return next(
+        free
+        for free in (name, *(f"{name}-{n}" for n in range(2, len(taken) + 3)))
+        if free.lower() not in taken
+    )
+
+
+def _last_digest(project: Path) -> str:
+    """Return the digest of the data that the folder's last comparison had."""
+    try:
+        return json.loads((project / "plan.json").read_text(encoding="utf-8"))["digest"]
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+# ----------------------------------------------------------------------------------------- starts
+
+
+def _unequal(base: Variant, variants: list[Variant]) -> str:
+    """Return a sentence that names the variants which do not start as the base does, or ``""``."""
+    found = [f"{one.name} from {start}" for one in variants if (start := _other_start(one, base))]
+    if not found:
+        return ""
+    start = f"the weights of {base.source}" if base.weights else "scratch"
+    return f"Unequal starts: {base.name} starts from {start}, {', '.join(found)}."
+
+
+def _other_start(one: Variant, base: Variant) -> str:
+    """Return what a variant starts from, if it does not start as the base does."""
+    import torch
+
+    from yolograft.graft import transplant
+
+    ready = [_pretrained(variant.config) for variant in (one, base)]
+    if ready[0] != ready[1]:
+        return "downloaded weights" if ready[0] else "scratch, without downloaded weights"
+    if not base.weights:
+        return f"the weights of {one.source}" if one.weights else ""
+    if one.kind == "recipe":
+        return ""
+    model = report.host_model(one.config)
+    try:
+        carried = transplant.warm_start(model, load_checkpoint(base.weights)).carried
+    except ConfigError:
+        carried = 0
+    if not one.weights:
+        return "" if carried else f"scratch, as it takes nothing of {base.source}"
+    own = load_checkpoint(one.weights).state_dict()
+    state = model.state_dict()  # of a grafted base, not trained since, all that was carried is own
+    same = sum(k in own and torch.equal(v.half(), own[k].half()) for k, v in state.items())
+    return "" if carried and same >= carried else f"the weights of {one.source}"
+
+
+def _pretrained(config: dict[str, Any]) -> list[Any]:
+    """Return the rows that download weights."""
+    rows = [*config["backbone"], *config["head"]]
+    return [row for row in rows if without_weights(row) != row]
+
+
 # ---------------------------------------------------------------------------------------- control
 
 
+def _controls(plan: Plan, data: dict[str, Any], imgsz: int) -> list[Variant]:
+    """Return the controls of this base that have finished runs in the folder.
+
+    Args:
+        plan: Without a control.
+        data: From :func:`yolograft.compare.data.check`.
+        imgsz: Where GFLOPs are counted.
+    """
+    found: dict[str, Variant] = {}
+    base = rows_of(plan.base.config)
+    for file in sorted((plan.project / "records").glob("*.json")):
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            name, rows = record["variant"], record["inputs"]["config"]
+            if record["kind"] != "control" or record["status"] != "finished" or name in found:
+                continue
+            scales = {"scales": {rows["scale"]: rows["scales"]}} if "scales" in rows else {}
+            one = Variant(name, "control", record.get("what", ""), {**rows, **scales})
+            same = all(rows[k] == base[k] for k in ("backbone", "head"))
+            if same and plan.job(one, record["seed"])["key"] == record["key"]:
+                found[name] = _counted(one, data, imgsz)
+        except (OSError, ValueError, KeyError, TypeError):  # told when its run is looked for
+            continue
+    return list(found.values())
+
+
 def scale_up(
-    base: Variant, variants: list[Variant], data: dict[str, Any], imgsz: int
+    base: Variant,
+    variants: list[Variant],
+    data: dict[str, Any],
+    imgsz: int,
+    before: Sequence[Variant] = (),
 ) -> tuple[Variant, str]:
     """Return the base made larger, as near in GFLOPs as it gets to the dearest variant.
 
-    The next scale where it lies within a twentieth, else the base with wider layers.
+    The next scale where it lies within a twentieth, else the base with wider layers. A control from
+    before is taken again where it lies within a twentieth, or no other one is nearer.
 
     Args:
         base: With its figures.
         variants: With theirs.
         data: From :func:`yolograft.compare.data.check`.
         imgsz: Where GFLOPs are counted.
+        before: Controls that have finished runs.
 
     Returns:
         The control, and a sentence about it.
     """
     dearest = max(variants, key=lambda one: one.gflops)
     target = max(dearest.gflops, base.gflops)
+
+    def off(one: Variant) -> float:
+        return abs(one.gflops / target - 1)
+
     following = _next_scale(base, data, imgsz)
-    if following and abs(following.gflops / target - 1) <= _NEAR:
+    nearest = min(before, key=off, default=None)
+    if nearest and off(nearest) <= _NEAR:
+        control = nearest
+    elif following and off(following) <= _NEAR:
         control = following
     else:
         choice = [one for one in (_widened(base, target, data, imgsz), following) if one]
         if not choice:
             refuse(f"{base.name}: no wider one can be built as a control", "choose another base")
-        control = min(choice, key=lambda one: abs(one.gflops - target))
+        control = min(choice, key=off)
+        if nearest and off(nearest) <= off(control):
+            control = nearest
+    if control is not nearest:
+        control = replace(control, name=_free(control.name, variants, before))
     return control, (
         f"The control {control.name} ({control.source}) has {decimals(control.gflops)} GFLOPs; "
         f"the dearest variant, {dearest.name}, has {decimals(dearest.gflops)}, the base "

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from copy import deepcopy
 from typing import Any
 
+from yolograft.compare import run
 from yolograft.compare.plan import Plan, Variant, decimals
 
 #: Images in a step of the probe on a processor, where time grows with them; a GPU gets the batch.
@@ -15,16 +17,8 @@ _IMAGES = 2
 _STEPS = 3
 
 
-def seconds(plan: Plan) -> dict[str, float]:
-    """Return the seconds of one run of each variant, about; reading images is not in them.
-
-    Args:
-        plan: What is compared.
-    """
-    return {one.name: _one(plan, one) for one in plan.variants}
-
-
 def _one(plan: Plan, variant: Variant) -> float:
+    """Return the seconds of one run, about."""
     import torch
     from ultralytics.cfg import get_cfg
     from ultralytics.utils.torch_utils import select_device
@@ -74,17 +68,23 @@ def _floats(found: Any) -> list:
     )
 
 
-def text(plan: Plan, spent: dict[str, float]) -> str:
-    """Return the plan as ``--dry-run`` prints it.
+def text(plan: Plan) -> str:
+    """Return the plan as ``--dry-run`` prints it; reading images is not in the times.
 
     Args:
         plan: What is compared.
-        spent: From :func:`seconds`.
     """
-    rows = [("variant", "what", "parameters", "GFLOPs", "time of a run")]
+    found = run.survey(plan)
+    stale, changes = run.others(found)
+    left = Counter(job["variant"] for job, record, _ in found if not record)
+    here = plan.images["train"] > 0
+    spent = {one.name: _one(plan, one) for one in plan.variants if here and left[one.name]}
+    rows = [("variant", "what", "parameters", "GFLOPs", "finished", "time of a run")]
     for one in plan.variants:
-        cost = (f"{one.params:,}", decimals(one.gflops), duration(spent[one.name]))
-        rows.append((one.name, f"{one.kind}: {one.source}", *cost))
+        cost = (f"{one.params:,}", decimals(one.gflops))
+        done = f"{len(plan.seeds) - left[one.name]} of {len(plan.seeds)}"
+        about = duration(spent[one.name]) if one.name in spent else ""
+        rows.append((one.name, f"{one.kind}: {one.source}", *cost, done, about))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = [
         "  ".join(
@@ -93,21 +93,38 @@ def text(plan: Plan, spent: dict[str, float]) -> str:
         ).rstrip()
         for row in rows
     ]
-    runs = len(plan.variants) * len(plan.seeds)
-    total = sum(spent.values()) * len(plan.seeds) / len(plan.devices)
-    return "\n".join(
-        [
-            *table,
-            "",
-            *plan.notes,
-            f"{runs} runs of {plan.epochs} epochs on {plan.images['train']} training and "
-            f"{plan.images['val']} validation images, seeds {', '.join(map(str, plan.seeds))}.",
-            f"About {duration(total)} on {', '.join(plan.devices)} one run at a time each, and up "
-            f"to {plan.disk() / 1e9:.1f} GB in {plan.project}.",
-            "The time is of the models alone: reading and augmenting images comes on top where it "
-            "is slower.",
-        ]
+    lines = [*table, "", *plan.notes]
+    lines += [plan.unequal] if plan.unequal else []
+    images = (
+        f" on {plan.images['train']} training and {plan.images['val']} validation images"
+        if here
+        else ""
     )
+    lines.append(
+        f"{len(found)} runs of {plan.epochs} epochs{images}, "
+        f"seeds {', '.join(map(str, plan.seeds))}."
+    )
+    lines.append(f"Finished: {len(found) - left.total()}. Remaining: {left.total()}.")
+    if stale:
+        lines.append(
+            f"{len(stale)} runs in the folder are finished with other versions or settings "
+            f"({changes}): the comparison needs another --project, or --force."
+        )
+    if not here:
+        lines.append(
+            f"{plan.data}: the data are not here yet. The comparison downloads or draws them first."
+        )
+    elif left:
+        total = sum(spent[name] * count for name, count in left.items()) / len(plan.devices)
+        lines.append(
+            f"About {duration(total)} on {', '.join(plan.devices)} one run at a time each, and up "
+            f"to {plan.disk() / 1e9:.1f} GB in {plan.project}."
+        )
+        lines.append(
+            "The time is of the models alone: reading and augmenting images comes on top where it "
+            "is slower."
+        )
+    return "\n".join(lines)
 
 
 def duration(value: float) -> str:

@@ -45,8 +45,7 @@ def write(project: Path) -> str:
         part.write_text(text, encoding="utf-8", newline="")
         os.replace(part, project / name)
     lines = [f"{row['name']}: {_difference(row)}" for row in rows if row["paired"]]
-    if note := _nothing(rows):
-        lines.append(note)
+    lines += filter(None, (plan.get("unequal"), _nothing(rows)))
     return "\n".join([*lines, f"Report: {project / 'report.html'}"])
 
 
@@ -148,8 +147,8 @@ def _count(n: int, word: str) -> str:
 
 
 def _title(plan: dict[str, Any]) -> str:
-    base, *others = (one["name"] for one in plan["variants"])
-    tested = others[:-1] if plan["variants"][-1]["kind"] == "control" else others
+    base = plan["variants"][0]["name"]
+    tested = [one["name"] for one in plan["variants"][1:] if one["kind"] != "control"]
     names = ", ".join(tested[:6]) + (f" and {len(tested) - 6} more" if len(tested) > 6 else "")
     return f"{base} against {names}"
 
@@ -347,7 +346,7 @@ def markdown(
         failures: From :func:`read`.
     """
     parts = [f"# {_title(plan)}", _facts(plan, rows)]
-    parts += [*map(_failure, failures), _nothing(rows)]
+    parts += [*map(_failure, failures), plan.get("unequal", ""), _nothing(rows)]
     parts.append("\n".join(f"- {r['name']}: {_difference(r)}." for r in rows if r["paired"]))
     parts += ["## Accuracy", _pipes(*_accuracy(rows)), "## Cost", _pipes(*_costs(rows))]
     parts += [_speed_words(rows), "## Figures"]
@@ -420,7 +419,7 @@ def _page(
         facts=escape(_facts(plan, rows)),
         failures="".join(
             f'<p class="bad">{escape(text)}</p>'
-            for text in (*map(_failure, failures), _nothing(rows))
+            for text in (*map(_failure, failures), plan.get("unequal"), _nothing(rows))
             if text
         ),
         findings="\n".join(_finding(row, colors) for row in rows),

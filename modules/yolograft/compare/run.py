@@ -5,9 +5,12 @@ A project folder holds::
     plan.json             what is compared
     configs/NAME.yaml     the model of each variant
     records/ID.json       one for each finished or failed run, and speed.json
-    records/aside/        records that no longer fit: corrupt, of other inputs or versions
     runs/ID/              the host's own files of a run: args.yaml, results.csv, weights, log.txt
     report.html, ...      written when all runs are over
+    aside/DATE/           the same, of runs that were moved out of the way
+    moving.json           what is being moved there
+
+Paths in records are relative to the folder, so that it can be moved as a whole.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +34,12 @@ from yolograft.registry import refuse
 
 #: Seconds between two looks at the runs.
 _PAUSE = 0.2
+
+#: Why a record does not hold, besides other inputs.
+_CORRUPT, _FAILED = "is corrupt", "failed"
+
+#: What belongs to a comparison as a whole.
+_WHOLE = ("plan.json", "configs", "report.html", "report.md", "results.csv", "table.tex", "figures")
 
 
 class Handle(Protocol):
@@ -68,43 +78,116 @@ def keep(file: Path, job: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
         whole = {"key", "status", "inputs"} <= {*record}
         if whole and record["status"] == "finished":
             if job["kind"] == "speed":
-                whole = record["models"].keys() == job["models"].keys()
+                whole = isinstance(record["models"], dict)
             else:
                 whole = isinstance(record["metrics"]["AP"], float | int | None) and record["curve"]
         if not whole:
-            return None, "is corrupt"
+            return None, _CORRUPT
+        if record["status"] != "finished":
+            return None, _FAILED
+        if record["key"] != job["key"]:
+            return None, "; ".join(_changes(record["inputs"], job))
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
-        return None, "is corrupt"
-    if record["key"] != job["key"]:
-        return None, _changes(record.get("inputs") or {}, job.get("inputs") or {})
-    if record["status"] != "finished":
-        return None, "failed"
+        return None, _CORRUPT
     return record, ""
 
 
-def _changes(old: dict[str, Any], new: dict[str, Any]) -> str:
-    before, after = old.get("versions") or {}, new.get("versions") or {}
-    other = [k for k in after if before.get(k) != after[k]]
-    if other:
-        parts = [f"{k} {before.get(k) or '?'}, now {after[k]}" for k in other]
-        return f"is from another version ({'; '.join(parts)})"
-    changed = [k for k in new if old.get(k) != new[k]]
-    return f"is of other inputs ({', '.join(changed) or 'the models'})"
+def _changes(old: dict[str, Any], job: dict[str, Any]) -> list[str]:
+    """Return in what the inputs of a record differ from those of a job."""
+    new, changes = job["inputs"], []
+    for name in ("versions", "settings"):
+        before, now = old.get(name) or {}, new.get(name) or {}
+        for key in sorted({*before, *now}):
+            if before.get(key) != now.get(key):
+                changes.append(f"{key} {before.get(key, 'not set')}, now {now.get(key, 'not set')}")
+    for name in ("epochs", "processor"):
+        if old.get(name) != new.get(name):
+            changes.append(f"{name} {old.get(name)}, now {new.get(name)}")
+    if old.get("data") != new.get("data"):
+        changes.append("the data")
+    if old.get("config") != new.get("config"):
+        changes.append(f"the model {job['variant']}")
+    elif old.get("start") != new.get("start"):
+        changes.append(f"the start of {job['variant']}")
+    return changes or ["the models"]
 
 
-def set_aside(file: Path) -> Path:
-    """Move a record to ``records/aside``, where nothing of that name is yet.
+def survey(plan: Plan) -> list[tuple[dict[str, Any], dict[str, Any] | None, str]]:
+    """Return each run of a comparison, its record if it holds, else why not.
 
     Args:
-        file: Of the record.
+        plan: What is compared.
     """
-    folder = file.parent / "aside"
-    folder.mkdir(exist_ok=True)
-    number = 1
-    while (target := folder / f"{file.stem}.{number}.json").exists():
+    folder = plan.project / "records"
+    return [(job, *keep(folder / f"{job['id']}.json", job)) for job in plan.jobs]
+
+
+def others(found: list[tuple[dict[str, Any], dict[str, Any] | None, str]]) -> tuple[list[str], str]:
+    """Return the ids of finished runs that are of other inputs, and in what they differ.
+
+    Args:
+        found: From :func:`survey`.
+    """
+    stale = {job["id"]: why for job, _, why in found if why not in ("", _CORRUPT, _FAILED)}
+    changes = list(dict.fromkeys(part for why in stale.values() for part in why.split("; ")))
+    more = f"; {len(changes) - 8} more" if len(changes) > 8 else ""
+    return list(stale), "; ".join(changes[:8]) + more
+
+
+# ------------------------------------------------------------------------------------------- aside
+
+
+def set_aside(project: Path, ids: list[str]) -> Path:
+    """Move runs out of the way, each record together with its run folder.
+
+    What is moved is written down first, so that the next start finishes what was killed.
+
+    Args:
+        project: Folder of the comparison.
+        ids: Of the runs.
+
+    Returns:
+        Where they are now: a folder like that of a comparison, with the report as it was.
+    """
+    folder = _aside(project)
+    write(project / "moving.json", {"to": folder.name, "ids": ids})
+    finish_moving(project)
+    return folder
+
+
+def finish_moving(project: Path) -> None:
+    """Move what :func:`set_aside` wrote down, if it was killed.
+
+    Args:
+        project: Folder of the comparison.
+    """
+    note = project / "moving.json"
+    if not note.is_file():
+        return
+    content = json.loads(note.read_text(encoding="utf-8"))
+    folder = project / "aside" / content["to"]
+    for part in ("runs", "records"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for name in _WHOLE:
+        if (project / name).is_dir():
+            shutil.copytree(project / name, folder / name, dirs_exist_ok=True)
+        elif (project / name).is_file():
+            shutil.copy2(project / name, folder / name)
+    for one in content["ids"]:
+        for path in (Path("runs", one), Path("records", f"{one}.json")):
+            if (project / path).exists():
+                os.replace(project / path, folder / path)
+    note.unlink()
+
+
+def _aside(project: Path) -> Path:
+    """Return a folder of today that is not there yet."""
+    name, number = time.strftime("%Y-%m-%d"), 1
+    folder = project / "aside" / name
+    while folder.exists():
         number += 1
-    os.replace(file, target)
-    return target
+        folder = folder.with_name(f"{name}-{number}")
+    return folder
 
 
 @contextlib.contextmanager
@@ -167,6 +250,7 @@ class Process:
             self.process = subprocess.Popen(
                 [*command, str(folder / "job.json"), str(record)],
                 stdin=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for the comparison, which ends its runs
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "OMP_NUM_THREADS": job["threads"]},
@@ -186,13 +270,17 @@ class Process:
         return lines[-1] if lines else f"ended with {status}"
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process, and its data loaders with it."""
+        if self.process.poll() is None and hasattr(os, "killpg"):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
 
 
 def prepare(job: dict[str, Any]) -> Path:
-    """Return the folder of a run: as it is where the run goes on, else empty.
+    """Return the folder of a run: as it is where the run continues, else empty.
+
+    What was trained with other inputs is moved aside.
 
     Args:
         job: With ``folder``.
@@ -204,7 +292,12 @@ def prepare(job: dict[str, Any]) -> Path:
     except (OSError, ValueError, KeyError, TypeError):
         same = False
     if folder.exists() and not (same and (folder / "state.pt").is_file()):
-        shutil.rmtree(folder)
+        if not same and (folder / "weights" / "best.pt").is_file():
+            target = _aside(folder.parent.parent) / "runs" / folder.name
+            target.parent.mkdir(parents=True)
+            os.replace(folder, target)
+        else:
+            shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write(note, job)
     return folder
@@ -213,58 +306,84 @@ def prepare(job: dict[str, Any]) -> Path:
 # ------------------------------------------------------------------------------------------- runs
 
 
-def run(plan: Plan, engine: Engine) -> list[str]:
+def run(plan: Plan, engine: Engine, force: bool = False) -> list[str]:
     """Do what is missing of a comparison.
 
     Args:
         plan: What is compared.
         engine: Where runs go.
+        force: Set finished runs of other versions or settings aside, and do them again.
 
     Returns:
         The ids of the runs that failed.
+
+    Raises:
+        ConfigError: If there are such runs, and ``force`` is not set.
     """
     project = plan.project
     records = project / "records"
     with locked(project):
+        finish_moving(project)
         records.mkdir(exist_ok=True)
+        found = _make_room(plan, survey(plan), force)
         write_plan(plan)
-        jobs = plan.jobs
         board = Board(plan, project)
         todo: deque[dict[str, Any]] = deque()
-        for job in jobs:
+        for job, record, reason in found:
             job["folder"] = str(project / "runs" / job["id"])
-            record = _look(records / f"{job['id']}.json", job)
+            if reason == _FAILED:
+                print(f"{job['id']}: failed before, runs again")
             board.set(job, "finished" if record else "waiting", record)
             if not record:
                 todo.append(job)
         failed = _schedule(todo, engine, records, board)
         speed = speed_job(plan)
-        alive = {job["variant"] for job in jobs} - {job["variant"] for job in failed}
-        if alive and not _look(records / "speed.json", speed):
+        if speed["models"] and not keep(records / "speed.json", speed)[0]:
             board.say("measuring latency and throughput")
             failed += _schedule(deque([speed]), engine, records, board)
         return [job["id"] for job in failed]
 
 
-def _look(file: Path, job: dict[str, Any]) -> dict[str, Any] | None:
-    record, reason = keep(file, job)
-    if reason == "failed":
-        print(f"{job['id']}: failed before, runs again")
-    elif reason:
-        target = set_aside(file)
-        print(f"{file.name} {reason}: set aside as {target.relative_to(file.parent)}, runs again")
-    return record
+def _make_room(plan: Plan, found: list, force: bool) -> list:
+    """Set aside what cannot stay where a run is to go; return the survey after that."""
+    stale, changes = others(found)
+    if stale and not force:
+        refuse(
+            f"{plan.project}: {_runs(stale)} of other versions or settings: {changes}",
+            "choose another --project, which keeps both; or add --force: it first moves these "
+            f"runs, with their checkpoints and the report, to {plan.project / 'aside'}",
+        )
+    corrupt = [job["id"] for job, _, why in found if why == _CORRUPT]
+    if stale or corrupt:
+        speed = ["speed"] if stale else []  # of the models as they were
+        folder = set_aside(plan.project, [*stale, *speed, *corrupt])
+        where = folder.relative_to(plan.project)
+        if stale:
+            print(f"{_runs(stale)} of other versions or settings: moved to {where}")
+        for one in corrupt:
+            print(f"{one}.json is corrupt: moved to {where} with its run, which runs again")
+        found = survey(plan)
+    return found
+
+
+def _runs(ids: list[str]) -> str:
+    return "1 finished run is" if len(ids) == 1 else f"{len(ids)} finished runs are"
 
 
 def speed_job(plan: Plan) -> dict[str, Any]:
-    """Return the job that times all models of a comparison.
+    """Return the job that times all models of a comparison that have a finished run.
 
     Args:
         plan: What is compared.
     """
-    models = {one.name: one.config for one in plan.variants}
+    gates: dict[str, list[float] | None] = {}
+    for job, record, _ in survey(plan):
+        if record:
+            gates.setdefault(job["variant"], record.get("gates"))
+    models = {one.name: one.config for one in plan.variants if one.name in gates}
     inputs = {
         "configs": {name: rows_of(config) for name, config in models.items()},
+        "gates": gates,
         "imgsz": plan.settings["imgsz"],
         "versions": versions(),
         "processor": "cpu" if plan.devices[0] == "cpu" else "gpu",
@@ -277,6 +396,7 @@ def speed_job(plan: Plan) -> dict[str, Any]:
         "key": key_of(inputs),
         "inputs": inputs,
         "models": models,
+        "gates": gates,
         "imgsz": plan.settings["imgsz"],
         "threads": threads(),
         "folder": str(plan.project / "runs" / "speed"),
@@ -362,6 +482,7 @@ def summary(plan: Plan) -> dict[str, Any]:
         "devices": plan.devices,
         "command": plan.command,
         "notes": plan.notes,
+        "unequal": plan.unequal,
         "versions": versions(),
     }
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from yolograft.blocks.blend import Blend
 from yolograft.compare.plan import versions
 
 #: Batches that are timed.
@@ -31,13 +32,16 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     """Return latencies of all models of a comparison.
 
     Args:
-        job: ``models`` by name, each a config; ``imgsz``, ``device``, ``key``.
+        job: ``models`` by name, each a config; ``gates`` of each; ``imgsz``, ``device``, ``key``.
     """
     from ultralytics.utils.torch_utils import select_device
 
     device = select_device(job["device"], verbose=False)
     dtype = torch.float16 if device.type == "cuda" else torch.float32
-    models = {name: _fused(config, device, dtype) for name, config in job["models"].items()}
+    models = {
+        name: _fused(config, job["gates"][name], device, dtype)
+        for name, config in job["models"].items()
+    }
     found: dict[str, dict[str, Any]] = {name: {} for name in models}
     size = -(-job["imgsz"] // 32) * 32
     for batch in BATCHES:
@@ -96,11 +100,37 @@ def device_name(device: torch.device) -> str:
     return name or platform.processor() or platform.machine()
 
 
-def _fused(config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
+def gates(model: torch.nn.Module) -> list[float]:
+    """Return of each gate in a trained model what it comes to when the model is fused.
+
+    Args:
+        model: The host's.
+
+    Returns:
+        0 and 1 for gates that leave one layer, 0.5 for those that keep both.
+    """
+    found = []
+    for gate in _gates(model):
+        left = gate.folded()
+        found.append(0.0 if left is gate.old else 1.0 if left is gate.new else 0.5)
+    return found
+
+
+def _gates(model: torch.nn.Module) -> list[Blend]:
+    return [one for one in model.modules() if isinstance(one, Blend)]
+
+
+def _fused(
+    config: dict[str, Any], trained: list[float] | None, device: torch.device, dtype: torch.dtype
+) -> torch.nn.Module:
+    """Return a model as its checkpoint runs: with gates that training has opened, or not."""
     from yolograft.graft.report import host_model
 
-    model = host_model(dict(config)).eval().fuse(verbose=False)
-    return model.to(device, dtype).requires_grad_(False)
+    model = host_model(dict(config)).eval()
+    with torch.no_grad():
+        for n, gate in enumerate(_gates(model)):
+            gate.gamma.fill_(trained[n] if trained else 0.5)
+    return model.fuse(verbose=False).to(device, dtype).requires_grad_(False)
 
 
 def _times(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from yolograft.compare.plan import task_of, versions
+from yolograft.compare.plan import load_checkpoint, task_of, versions
 
 
 def main(argv: list[str]) -> int:
@@ -38,12 +39,16 @@ def main(argv: list[str]) -> int:
     else:
         record = train(job)
     write(Path(argv[1]), record)
+    for name in ("state.pt", "weights/last.pt"):  # not before: a full disk takes no record
+        Path(job["folder"], name).unlink(missing_ok=True)
     return 0
 
 
 def _end_with_parent() -> None:
     while os.read(0, 1024):
         pass
+    for loader in multiprocessing.active_children():
+        loader.kill()
     os._exit(1)
 
 
@@ -97,10 +102,9 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     training.callbacks(trainer)
     trainer.train()
     found = evaluate.measure(trainer.validator)
-    for name in ("state.pt", "weights/last.pt"):
-        (folder / name).unlink(missing_ok=True)
+    checkpoint = folder / "weights" / "best.pt"
     return {
-        **{k: job[k] for k in ("id", "variant", "seed", "key", "inputs", "kind")},
+        **{k: job[k] for k in ("id", "variant", "seed", "key", "inputs", "kind", "what")},
         "status": "finished",
         **found,
         "curve": _curve(trainer.csv),
@@ -112,6 +116,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
         },
         "transferred": {"tensors": trainer.carried[0], "of": trainer.carried[1]},
         "checkpoint": str(Path("runs", folder.name, "weights", "best.pt")),
+        "gates": speed.gates(load_checkpoint(str(checkpoint))),
         "environment": speed.environment(trainer.device),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
