@@ -159,6 +159,14 @@ class Tapped(nn.Module):
         return self.body[1](y) + y
 
 
+class Threshold(Tapped):
+    """They read it only where it is large."""
+
+    def forward(self, x):
+        y = self.body[0](x)
+        return self.body[1](y) + (y - 3).relu()
+
+
 class Weights(nn.Module):
     """The convolution's weight is read by others too."""
 
@@ -215,7 +223,19 @@ class Grouped(Before):
 
 
 @pytest.mark.parametrize(
-    "cls", [Before, Shared, Tapped, Weights, Between, NoStatistics, Hooked, Parametrized, Grouped]
+    "cls",
+    [
+        Before,
+        Shared,
+        Tapped,
+        Threshold,
+        Weights,
+        Between,
+        NoStatistics,
+        Hooked,
+        Parametrized,
+        Grouped,
+    ],
 )
 def test_batchnorm_stays_where_folding_would_not_be_safe(cls):
     blocks = fused(model_with(cls))

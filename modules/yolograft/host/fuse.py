@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -148,8 +148,8 @@ def _fold(model: nn.Module, blocks: list[nn.Module]) -> None:
     """Fold BatchNorm into the convolutions of blocks, where a copy of the model shows that it fits.
 
     A pair is a convolution and a BatchNorm that reads its very output, each called once. A block's
-    pairs are folded if it then returns what it returned before, all of them or else one by one. A
-    model that runs on no small image stays as it is.
+    pairs are folded if it then returns the same for what it reads, all of them or else one by one.
+    A model that runs on no small image stays as it is.
     """
     for size in _SIZES:
         try:
@@ -158,13 +158,13 @@ def _fold(model: nn.Module, blocks: list[nn.Module]) -> None:
             calls, pairs = _observe(copy, [c for c, m in own.items() if m in blocks], size)
         except Exception:
             continue
-        for block, call in calls.items():
+        for block, args in calls.items():
             inside = {*block.modules()}
             mine = [(conv, bn) for conv, bn in pairs if conv in inside and bn in inside]
             kept = mine
-            if mine and not _holds(block, kept, call):
-                kept = [pair for pair in mine if _holds(block, [pair], call)]
-                kept = kept if _holds(block, kept, call) else []
+            if mine and not _holds(block, kept, args):
+                kept = [pair for pair in mine if _holds(block, [pair], args)]
+                kept = kept if _holds(block, kept, args) else []
             for pair in kept:
                 _fold_pair(block, *pair)
                 _fold_pair(own[block], *map(own.get, pair))
@@ -176,16 +176,12 @@ def _observe(model: nn.Module, blocks: list[nn.Module], size: int) -> tuple[dict
     """Run a model on a random image.
 
     Returns:
-        For each block that was called what it read and returned, and the pairs of convolution and
-        BatchNorm.
+        What each block read, and the pairs of convolution and BatchNorm.
     """
     calls, made, pairs, count, hooks = {}, {}, [], Counter(), []
 
-    def before_block(block, args, kwargs):
-        calls[block] = deepcopy((args, kwargs)), None  # a copy: some blocks write into their input
-
-    def after_block(block, args, kwargs, result):
-        calls[block] = calls[block][0], deepcopy(result)
+    def before_block(block, args):
+        calls[block] = deepcopy(args)  # some blocks write into what they read
 
     def after_conv(conv, args, result):
         count[conv] += 1
@@ -199,8 +195,7 @@ def _observe(model: nn.Module, blocks: list[nn.Module], size: int) -> tuple[dict
     skipped = {m for m in model.modules() if _is_special(m)}
     skipped |= {c for m in model.modules() if _host_classes(m) for c in m.children()}
     for block in blocks:
-        hooks.append(block.register_forward_pre_hook(before_block, with_kwargs=True))
-        hooks.append(block.register_forward_hook(after_block, with_kwargs=True))
+        hooks.append(block.register_forward_pre_hook(before_block))
     for module in model.modules():
         if isinstance(module, _ConvNd):
             hooks.append(module.register_forward_hook(after_conv))
@@ -230,16 +225,22 @@ def _is_special(module: nn.Module) -> bool:
     )
 
 
-def _holds(block: nn.Module, pairs: list[tuple], call: tuple) -> bool:
-    """Tell whether a block returns the same with pairs folded."""
-    copy = deepcopy(block)
-    to_copy = dict(zip(block.modules(), copy.modules(), strict=True))
-    (args, kwargs), result = call
+def _holds(block: nn.Module, pairs: list[tuple], args: tuple) -> bool:
+    """Tell whether a block returns the same with pairs folded, in double precision.
+
+    It reads what it has read in the run, then the same turned and stretched: what is cut off by an
+    activation in one of them shows in the other.
+    """
     try:
-        for pair in pairs:
-            _fold_pair(copy, *map(to_copy.get, pair))
-        torch.testing.assert_close(copy(*deepcopy(args), **kwargs), result, rtol=1e-4, atol=1e-5)
-    except Exception:
+        for scale in (1, -8):
+            read = [x.double() * scale if isinstance(x, Tensor) else x for x in deepcopy(args)]
+            before, after = deepcopy(block).double(), deepcopy(block).double()
+            to_after = dict(zip(block.modules(), after.modules(), strict=True))
+            for pair in pairs:
+                _fold_pair(after, *map(to_after.get, pair))
+            got, want = after(*deepcopy(read)), before(*read)
+            torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
+    except Exception:  # also where it does not run in double precision: nothing is shown then
         return False
     return True
 

@@ -42,7 +42,7 @@ def _allow(file: Any) -> None:
     needed = {name: _package(name) for name in _named_in(file)}
     packages = set()
     if "yolograft" in needed.values():
-        packages |= {_package(block.load().__module__) for block in registry._BUILT_IN}
+        packages |= {_package(block.load().__module__) for block in registry._BUILT_IN}  # imported
     if {*needed.values()} - packages:  # only then are entry points read
         packages |= {_package(cls.__module__) for cls in registry.registered()}
     found = {name: _find(name) for name in needed}
