@@ -53,6 +53,14 @@ def test_words_become_ultralytics_arguments():
     assert given == {"device": "0,1", "model": "a.yaml", "pretrained": False, "name": "007"}
 
 
+def test_a_file_of_settings_counts_as_said(tmp_path):
+    """It overrides what depends on the device, and is overridden by the command line."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: a.yaml\ndata: b.yaml\nworkers: 3\nepochs: 7\nmode: train\ntime:\n")
+    given = options(f"cfg={file}", "epochs=2")
+    assert given == {"model": "a.yaml", "data": "b.yaml", "workers": 3, "epochs": 2}
+
+
 def test_json_by_option(direct, cache, tmp_path):
     file = options(*direct["train"], *direct["val"], "--model", "a.yaml")["data"]
     assert cache in Path(file).parents  # never beside the data
@@ -95,6 +103,7 @@ def test_allow_missing_of_a_data_yaml(coco, build, cache, tmp_path):
         (["--coco-train", __file__, "--train-images", "gone"], "--train-images gone: no such fol"),
         (["--coco-train", __file__, "--data", "a.yaml"], "--coco-train and --coco-val name data"),
         (["--resume", "gone.pt"], "gone.pt"),
+        (["cfg=gone.yaml"], "cfg=gone.yaml: "),
     ],
 )
 def test_refusals(words, says, capsys, tmp_path, monkeypatch):
