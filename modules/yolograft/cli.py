@@ -80,8 +80,8 @@ def _run(argv: list[str] | None) -> int:
         help="graft blocks into a model YAML or a checkpoint by a recipe",
         description="Write a model YAML or a checkpoint with blocks grafted into it, and print "
         "what changes. A checkpoint keeps all weights that can be carried. "
-        "Recipes: a name (yours in ./recipes, then the pack's) or a path. The same without a file: "
-        "yolo train model=yolo11s-cbam.yaml data=coco8.yaml",
+        "Recipes: a name (yours in ./recipes, then the pack's; builtin:NAME is the pack's) or a "
+        "path. The same without a file: yolo train model=yolo11s-cbam.yaml data=coco8.yaml",
     )
     patch.add_argument(
         "base", help="a model YAML by name or path, such as yolo11n.yaml; or a checkpoint, best.pt"
@@ -90,7 +90,10 @@ def _run(argv: list[str] | None) -> int:
         "--recipe", required=True, metavar="NAME[,NAME...]", help="what to graft, as in sk,cbam"
     )
     patch.add_argument(
-        "-o", "--output", metavar="FILE", help="where to write; BASE-RECIPE.yaml or .pt if left out"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="where to write; if left out, BASE-RECIPE.yaml without the scale letter, or .pt",
     )
     patch.add_argument(
         "--warm",
@@ -137,6 +140,8 @@ Several machines, here two with eight GPUs each; the second says --node-rank 1, 
 
   torchrun --nnodes 2 --nproc-per-node 8 --node-rank 0 --master-addr HOST --master-port 29500 \\
       --no-python yolograft train --model yolov8n-sk.yaml --data coco.yaml batch=256
+
+If one process stops, those on the other machines print its message and end within 30 seconds.
 """
 _VAL = """\
 Validate a checkpoint and print the COCO table; `yolo val` is the same.
@@ -172,7 +177,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     )
     _add_data(train, ("train", "val"))
     train.add_argument(
-        "--pretrained", metavar="FILE", help="checkpoint to take the weights from that fit"
+        "--pretrained", metavar="FILE", help="checkpoint whose weights are taken where they fit"
     )
     _add_device(train)
     train.add_argument("--seed", type=int, metavar="N", help="of weights and augmentation (0)")
@@ -225,7 +230,9 @@ def _add_coco(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_data(parser: argparse.ArgumentParser, splits: tuple[str, ...]) -> None:
-    data = parser.add_argument_group("data", "A YAML, or COCO JSON directly; repeat for several.")
+    data = parser.add_argument_group(
+        "data", "A YAML, or COCO JSON directly; give an option again for one more file."
+    )
     data.add_argument("--data", metavar="YAML", help="data YAML, with COCO JSON or label files")
     for split in splits:
         data.add_argument(
@@ -259,7 +266,8 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="key=value",
-        help="any argument of Ultralytics: epochs=100 imgsz=640 batch=16; `yolo cfg` lists them",
+        help="any argument of Ultralytics, as `yolo` reads it: epochs=100 imgsz=640 lr0=1e-3; "
+        "`yolo cfg` lists them",
     )
 
 

@@ -68,7 +68,7 @@ def check(given: Mapping[str, Any]) -> None:
 
     try:
         get_cfg(overrides={key: value for key, value in given.items() if key != "model"})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, SyntaxError) as error:
         text = " ".join(str(error).split())
         refuse(f"a setting is refused: {text}", "`yolo cfg` lists the settings and their defaults")
 

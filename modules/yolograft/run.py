@@ -127,11 +127,30 @@ def _options(args: Namespace) -> dict[str, Any]:
     if rest:
         refuse(f"{rest[0]!r}: what is that?", "Ultralytics' arguments are written key=value")
     given |= found
+    if file := given.pop("cfg", None):
+        given = {**_settings(file), **given}
     if isinstance(given.get("pretrained"), str):
         given["pretrained"] = pairs.value_of(given["pretrained"])
     pairs.check(given)
     data = _data(args, given.get("data"))
     return {**given, **({"data": data} if data else {})}
+
+
+def _settings(file: str) -> dict[str, Any]:
+    """Return what a file of settings gives, as in ``cfg=mine.yaml``; ``yolo copy-cfg`` writes one.
+
+    Args:
+        file: By name or path.
+    """
+    from ultralytics.utils.checks import check_yaml
+
+    try:
+        content = yaml.safe_load(Path(check_yaml(file)).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, AssertionError, yaml.YAMLError) as error:
+        refuse(f"cfg={file}: {' '.join(str(error).split())}", "give the path of a YAML file")
+    if not isinstance(content, dict):
+        refuse(f"cfg={file}: the file holds no mapping", "write one setting a line, `epochs: 100`")
+    return {k: v for k, v in content.items() if v is not None and k not in ("cfg", "mode", "task")}
 
 
 def _data(args: Namespace, data: str | None) -> str | None:
@@ -266,7 +285,7 @@ def _load(name: str) -> Any:
 
     try:
         return YOLO(str(name))
-    except FileNotFoundError as error:
+    except OSError as error:  # not there, a folder, or not to be downloaded
         refuse(f"{name}: {error}", "name a model YAML or a checkpoint")
 
 

@@ -3,9 +3,13 @@
 import csv
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -47,6 +51,14 @@ def test_words_become_ultralytics_arguments():
     assert given == {"epochs": 3, "model": "a.yaml", "data": "b.yaml", "lr0": 1e-3, "seed": 4}
     given = options("--device", "0,1", "model=a.yaml", "--pretrained", "False", "name=007")
     assert given == {"device": "0,1", "model": "a.yaml", "pretrained": False, "name": "007"}
+
+
+def test_a_file_of_settings_counts_as_said(tmp_path):
+    """It overrides what depends on the device, and is overridden by the command line."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: a.yaml\ndata: b.yaml\nworkers: 3\nepochs: 7\nmode: train\ntime:\n")
+    given = options(f"cfg={file}", "epochs=2")
+    assert given == {"model": "a.yaml", "data": "b.yaml", "workers": 3, "epochs": 2}
 
 
 def test_json_by_option(direct, cache, tmp_path):
@@ -91,6 +103,7 @@ def test_allow_missing_of_a_data_yaml(coco, build, cache, tmp_path):
         (["--coco-train", __file__, "--train-images", "gone"], "--train-images gone: no such fol"),
         (["--coco-train", __file__, "--data", "a.yaml"], "--coco-train and --coco-val name data"),
         (["--resume", "gone.pt"], "gone.pt"),
+        (["cfg=gone.yaml"], "cfg=gone.yaml: "),
     ],
 )
 def test_refusals(words, says, capsys, tmp_path, monkeypatch):
@@ -195,22 +208,29 @@ def test_recipe(cache):
     assert model.yaml["scale"] == "n"
 
 
+def launch(folder, *machines):
+    """Start a launcher for each list of words, as on as many machines; torchrun gives the ranks."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    started = []
+    for rank, words in enumerate(machines):
+        command = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={len(machines)}"]
+        command += ["--nproc-per-node=1", f"--node-rank={rank}", "--master-addr=127.0.0.1"]
+        command += [f"--master-port={port}", SCRIPTS / "train.py", *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        started.append(subprocess.Popen(list(map(str, command)), cwd=folder, **pipes))
+    return started
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_two_machines(direct, cache, tmp_path):
     """Two launchers on this machine, as on two: torchrun gives them their ranks."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     data = [*direct["train"], *direct["val"]]
-    train = [SCRIPTS / "train.py", "--model", "yolov8n.yaml", *data, "--device", "cpu"]
+    train = ["--model", "yolov8n.yaml", *data, "--device", "cpu"]
     train += ["epochs=1", f"project={tmp_path / 'runs'}", "name=run", *SMALL]
-    nodes = []
-    for rank in range(2):
-        launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
-        launch += [f"--node-rank={rank}", "--master-addr=127.0.0.1", f"--master-port={port}"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        nodes.append(subprocess.Popen([*launch, *train], cwd=tmp_path, **pipes))
+    nodes = launch(tmp_path, train, train)
     first, second = (node.communicate(timeout=1700)[0] for node in nodes)
     assert [node.returncode for node in nodes] == [0, 0], first[-3000:] + second[-3000:]
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["run"]
@@ -221,3 +241,104 @@ def test_two_machines(direct, cache, tmp_path):
     )
     assert "coco_metrics.json: 6 images" in first
     assert "COCO bbox" not in second
+
+
+def end(started):
+    """Return what each printed, once all have ended, and the seconds from the first to the last."""
+    files = [tempfile.TemporaryFile("w+") for _ in started]
+    threads = [
+        threading.Thread(target=shutil.copyfileobj, args=(process.stdout, file))
+        for process, file in zip(started, files, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    while all(process.poll() is None for process in started):
+        time.sleep(0.1)
+    first = time.monotonic()
+    try:
+        for process in started:
+            process.wait(timeout=60)
+    finally:
+        for process in started:
+            process.kill()
+    seconds = time.monotonic() - first
+    for thread, file in zip(threads, files, strict=True):
+        thread.join()
+        file.seek(0)
+    return [file.read() for file in files], seconds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("who", "change", "says"),
+    [
+        (1, ["--data", "gone.yaml"], "gone.yaml: 'gone.yaml' does not exist"),
+        (0, ["--data", "gone.yaml"], "gone.yaml: 'gone.yaml' does not exist"),
+        (1, ["--device", "0"], "device=0, but "),
+    ],
+)
+def test_a_machine_that_refuses_ends_the_others(who, change, says, coco, cache, tmp_path):
+    words = {"--model": "yolov8n.yaml", "--data": str(coco()), "--device": "cpu"}
+    machines = []
+    for rank in range(2):
+        given = words | ({change[0]: change[1]} if rank == who else {})
+        machines.append([*(w for pair in given.items() for w in pair), "epochs=1", *SMALL])
+    started = launch(tmp_path, *machines)
+    texts, seconds = end(started)
+    assert seconds < 30
+    for process, text in zip(started, texts, strict=True):
+        assert process.returncode
+        assert says in text
+
+
+ALONE = """
+import sys, time
+from yolograft import cli, run
+from yolograft.host import watch
+watch.GRACE = 1
+def train(args):
+    print("ready", flush=True)
+    time.sleep(200)
+run.train = train
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("who", "words", "says"),
+    [
+        (1, ["--epochs", "3"], "process 1 on {host} stopped: unrecognized arguments: --epochs;"),
+        pytest.param(
+            *(0, ["--seed", "x"], "process 0 on {host} stopped: argument --seed: invalid int"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *(1, None, "process 1 on {host} is gone: killed, or cut off"), marks=pytest.mark.slow
+        ),
+        (0, None, "process 0 on 127.0.0.1 is gone: killed, or cut off"),
+    ],
+)
+def test_a_process_that_stops_ends_the_others(who, words, says):
+    """With the variables of torchrun, and no torchrun, which would end one machine by itself."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", ALONE, "train", *(words or [] if rank == who else [])],
+            env={**env, "RANK": str(rank), "LOCAL_RANK": "0"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    other = started[1 - who]
+    if words is None:
+        assert [process.stdout.readline() for process in started] == ["ready\n"] * 2
+        started[who].kill()
+    texts, seconds = end(started)
+    assert seconds < 30
+    assert other.returncode == 2
+    assert says.format(host=socket.gethostname()) in texts[1 - who]
