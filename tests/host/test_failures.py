@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 
 import pytest
 import torch
@@ -228,6 +229,7 @@ def test_models_built_by_several_threads_print_their_own_tables(printed, monkeyp
     together = [*threads("together")]
     while meeting.n_waiting < len(rows):
         assert all(build.is_alive() for build in together)
+        time.sleep(0.01)
     tasks.LOGGER.info("meanwhile")
     assert printed.pop(threading.current_thread().name) == ["meanwhile"]
     meeting.wait(60)
