@@ -1,18 +1,17 @@
 """Every role builds wherever it reads from, and hands on the width that its map has."""
 
-import os
 import random
 from copy import deepcopy
 
 import pytest
 import torch
+import yaml
 from torch import nn
 from ultralytics.nn import tasks
 
 import yolograft
 from yolograft import registry
 
-SEED = os.environ.get("WIDTHS_SEED", "")
 SCALES = {
     "n": [0.33, 0.25, 1024],
     "s": [0.33, 0.5, 256],
@@ -329,7 +328,7 @@ STOCK = [
 def test_blocks_that_do_nothing_leave_a_stock_model_as_it_is(name):
     config = tasks.yaml_model_load(f"{name}.yaml")
     stock = build(config)
-    grafted, place = inserted(config, name + SEED)
+    grafted, place = inserted(config, name)
     model = build(grafted)
     moved = {}
     for key, value in stock.state_dict().items():
@@ -343,3 +342,34 @@ def test_blocks_that_do_nothing_leave_a_stock_model_as_it_is(name):
     with torch.no_grad():
         for got, want in zip(tensors(model(x)), tensors(stock(x)), strict=True):
             assert torch.equal(got, want)
+
+
+HEAD = """
+- [-1, 1, nn.Upsample, [None, 2, nearest]]
+- [6, 1, CBAM, []]
+- [[-2, -1], 1, Concat, [1]]
+- [-1, 3, C2f, [512]]
+- [-1, 1, nn.Upsample, [None, 2, nearest]]
+- [[-1, 4], 1, Concat, [1]]
+- [-1, 3, C2f, [256]]
+- [-1, 1, Conv, [256, 3, 2]]
+- [[-1, 13], 1, Concat, [1]]
+- [-1, 3, C2f, [512]]
+- [-1, 1, Conv, [512, 3, 2]]
+- [[-1, 9], 1, Concat, [1]]
+- [-1, 3, C2f, [1024]]
+- [16, 1, CBAM, []]
+- [19, 1, CBAM, []]
+- [22, 1, CBAM, []]
+- [[23, 24, 25], 1, Detect, [nc]]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "widths"), [("n", [128, 64, 128, 256]), ("m", [384, 192, 384, 576])]
+)
+def test_gates_on_a_skip_and_before_the_head(name, widths):
+    config = {**tasks.yaml_model_load(f"yolov8{name}.yaml"), "head": yaml.safe_load(HEAD)}
+    model = build(config)
+    assert [model.model[i].mlp[-1].out_features for i in (11, 23, 24, 25)] == widths
+    assert model.stride.tolist() == [8, 16, 32]

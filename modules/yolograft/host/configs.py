@@ -19,7 +19,7 @@ from yolograft import registry
 from yolograft.graft.recipes import CFG
 from yolograft.registry import ConfigError, refuse
 
-__all__ = ["CFG", "check_evaluated", "check_mapping", "find_model", "make"]
+__all__ = ["CFG", "check_evaluated", "check_mapping", "find_model", "is_layer", "make"]
 
 
 class NotFound(ConfigError, FileNotFoundError):
@@ -219,9 +219,9 @@ def check_evaluated(config: dict, name: str = "") -> None:
         _check_activation(value, f"{name}: activation: {value!r}")
     for index, row in enumerate([*config["backbone"], *config["head"]]):
         label = row[2] if isinstance(row, list | tuple) and len(row) > 2 else None
-        if isinstance(label, str) and not _is_layer(label):
+        if isinstance(label, str) and not is_layer(label):
             refuse(
-                f"{name}, row {index}: {label} is a name in Ultralytics, but not a layer",
+                f"{name}, row {index}: {label} is a function or another object, not a layer",
                 "a row names a module, such as Conv or nn.Upsample",
             )
 
@@ -229,15 +229,18 @@ def check_evaluated(config: dict, name: str = "") -> None:
 def _check_activation(value: object, fact: str) -> None:
     from torch import nn
 
-    hint = "write a class of torch.nn with literal arguments: nn.SiLU(), nn.LeakyReLU(0.1)"
     kind, args, named = _literal_call(value) if isinstance(value, str) else ("", [], {})
-    cls = getattr(nn, kind, None)
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        refuse(f"{fact} is not an activation of torch.nn", hint)
-    try:
-        cls(*args, **named)
-    except Exception as error:
-        refuse(f"{fact} cannot be built ({type(error).__name__}: {error})", hint)
+    cls, reason = getattr(nn, kind, None), "is not an activation of torch.nn"
+    if isinstance(cls, type) and issubclass(cls, nn.Module):
+        try:
+            cls(*args, **named)
+            return
+        except Exception as error:
+            reason = f"cannot be built ({type(error).__name__}: {error})"
+    refuse(
+        f"{fact} {reason}",
+        "write a class of torch.nn with literal arguments: nn.SiLU(), nn.LeakyReLU(0.1)",
+    )
 
 
 def _literal_call(text: str) -> tuple[str, list, dict]:
@@ -256,8 +259,12 @@ def _literal_call(text: str) -> tuple[str, list, dict]:
     return "", [], {}
 
 
-def _is_layer(label: str) -> bool:
-    """Tell whether a row's name means a layer to the host, or nothing, which it reports itself."""
+def is_layer(label: str) -> bool:
+    """Tell whether a row's name means a layer to the host, or nothing, which it reports itself.
+
+    Args:
+        label: Module name of a row.
+    """
     import torchvision
     from torch import nn
     from ultralytics.nn import tasks

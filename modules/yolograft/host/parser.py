@@ -22,7 +22,7 @@ from torch import nn
 from yolograft import registry
 from yolograft.blocks.blend import Blend
 from yolograft.host import trial, with_globals
-from yolograft.host.configs import check_evaluated
+from yolograft.host.configs import check_evaluated, is_layer
 from yolograft.registry import Block, ConfigError, refuse
 
 #: A row of the table that the stock parser prints.
@@ -253,6 +253,7 @@ def _check_blend(row: _Row, label: str) -> None:
         isinstance(blend, list | tuple)
         and len(blend) == 2
         and isinstance(blend[0], str)
+        and is_layer(blend[0])
         and isinstance(blend[1], list | tuple)
     ):
         refuse(
