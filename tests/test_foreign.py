@@ -668,7 +668,8 @@ def test_the_block_of_the_readme_trains_by_muon(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, example.__name__, example)
     exec(text, vars(example))
     rows = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Gain", [{"start": 0.5}]]]
-    config = {"nc": 1, "backbone": rows, "head": [[[1], 1, "Detect", ["nc"]]]}
+    head = [[-1, 1, "Conv", [16, 3, 2]], [[1, 2], 1, "Detect", ["nc"]]]
+    config = {"nc": 1, "backbone": rows, "head": head}
     (tiny / "gain.yaml").write_text(yaml.safe_dump(config))
     model = YOLO("gain.yaml")
     gain = model.model.model[1]
