@@ -139,6 +139,17 @@ def test_classifiers_backbones_and_strides_under_other_names():
     assert (first.given["stride"], second.given["stride"]) == (2, 1)
 
 
+def test_a_gate_without_a_constructor_of_its_own():
+    class Plain(nn.Module):
+        def forward(self, x):
+            return x
+
+    yolograft.register(Plain, role="gate")
+    assert type(parse([-1, 1, "Plain", []])[0][1]) is Plain
+    with pytest.raises(ConfigError, match=r"row 1 \(backbone\): Plain: no argument 'x' to give"):
+        parse([-1, 1, "Plain", [{"x": 1}]])
+
+
 @pytest.mark.parametrize(
     ("signature", "role"),
     [
