@@ -139,6 +139,17 @@ def test_classifiers_backbones_and_strides_under_other_names():
     assert (first.given["stride"], second.given["stride"]) == (2, 1)
 
 
+def test_a_gate_without_a_constructor_of_its_own():
+    class Plain(nn.Module):
+        def forward(self, x):
+            return x
+
+    yolograft.register(Plain, role="gate")
+    assert type(parse([-1, 1, "Plain", []])[0][1]) is Plain
+    with pytest.raises(ConfigError, match=r"row 1 \(backbone\): Plain: no argument 'x' to give"):
+        parse([-1, 1, "Plain", [{"x": 1}]])
+
+
 @pytest.mark.parametrize(
     ("signature", "role"),
     [
@@ -668,7 +679,8 @@ def test_the_block_of_the_readme_trains_by_muon(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, example.__name__, example)
     exec(text, vars(example))
     rows = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Gain", [{"start": 0.5}]]]
-    config = {"nc": 1, "backbone": rows, "head": [[[1], 1, "Detect", ["nc"]]]}
+    head = [[-1, 1, "Conv", [16, 3, 2]], [[1, 2], 1, "Detect", ["nc"]]]
+    config = {"nc": 1, "backbone": rows, "head": head}
     (tiny / "gain.yaml").write_text(yaml.safe_dump(config))
     model = YOLO("gain.yaml")
     gain = model.model.model[1]

@@ -496,7 +496,7 @@ def check_attributes(module: object, name: str) -> None:
 def _signature(cls: type) -> list[inspect.Parameter]:
     from torch import nn
 
-    if cls.__init__ is nn.Module.__init__:  # its own says `**kwargs`, but takes nothing
+    if cls.__init__ is nn.Module.__init__:  # (*args, **kwargs), but it refuses any
         return []
     return list(inspect.signature(cls).parameters.values())
 
