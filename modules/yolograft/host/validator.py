@@ -167,9 +167,12 @@ def _rows(validator: Any, stock: type, pred: dict, batch: dict, i: int) -> list[
         "imgsz": batch["img"].shape[2:],
         **{key: batch[key][i] for key in ("ori_shape", "ratio_pad", "im_file")},
     }
+    # RT-DETR scales in its own pred_to_json, where it has one.
+    done = stock.__name__ == "RTDETRValidator" and "pred_to_json" in vars(stock)
     kept, validator.jdict = validator.jdict, []
     try:
-        stock.pred_to_json(validator, stock.scale_preds(validator, pred, place), place)
+        scaled = pred if done else stock.scale_preds(validator, pred, place)
+        stock.pred_to_json(validator, scaled, place)
         rows = validator.jdict
     finally:
         validator.jdict = kept
