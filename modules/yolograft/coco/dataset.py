@@ -132,7 +132,9 @@ class CocoDataset(YOLODataset):
             self.targets = [dict(label) for label in labels]
         return labels
 
-    def number_as(self, names: dict[int, str], classes: list[int] | None) -> dict[int, int]:
+    def number_as(
+        self, names: dict[int, str] | list[str], classes: list[int] | None
+    ) -> dict[int, int]:
         """Give the targets the class numbers of a model, which are found by name.
 
         Args:
@@ -148,7 +150,7 @@ class CocoDataset(YOLODataset):
         wanted = range(len(self.categories)) if classes is None else classes
         used = {int(c) for label in self.targets for c in label["cls"].ravel()} & {*wanted}
         own = list(map(str, self.data["names"].values()))
-        known = [str(name) for name in dict(names).values()]
+        known = [str(n) for n in (names.values() if isinstance(names, dict) else names)]
         places = line_up(own, known, sorted(used), self._files())
         table = np.array(places, dtype=np.float32)
         self.labels = [dict(self.targets[label["sample"]]) for label in self.labels]

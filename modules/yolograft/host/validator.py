@@ -82,7 +82,9 @@ def make_init(module: ModuleType, original: Callable) -> Callable:
         )
         # Masks in full size cost too much after every epoch.
         held.boxes_alone = self.training and self.args.task == "segment"
-        if not self.training and not self.args.single_cls:
+        if dataset.augment:
+            held.reason = "the dataset is augmented, as for training"
+        elif not self.training and not self.args.single_cls:
             held.order = dataset.number_as(model.names, held.classes)
             if hasattr(self.dataloader, "reset"):  # its workers may hold the targets already
                 self.dataloader.reset()
