@@ -240,6 +240,25 @@ def test_classes_of_a_model_are_found_by_name(coco, validate, tmp_path, task):
         assert {row["category_id"] for row in rows} == {*IDS}
 
 
+def test_workers_learn_of_the_classes(coco, validate, tmp_path):
+    coco()
+    loaders = []
+
+    class Shared(finding(DetectionValidator, val_json(tmp_path))):
+        def get_dataloader(self, path, batch):
+            self.args.workers = 1
+            loaders.append(loaders[0] if loaders else super().get_dataloader(path, batch))
+            return loaders[0]
+
+    aps = []
+    for names in (("owl", "dog", "cat"), NAMES):
+        metrics, told, _ = validate(model("detect", names), Shared)
+        aps.append((told["bbox"]["AP"], metrics.results_dict["metrics/mAP50-95(B)"]))
+    assert loaders[0].num_workers == 1
+    assert aps[0] == pytest.approx(aps[1])
+    assert aps[0][1] > 0.05
+
+
 def test_classes_that_a_model_lacks(coco, validate, tmp_path, caplog):
     def unused(data, split):
         data["categories"].insert(0, {"id": 0, "name": "animals"})

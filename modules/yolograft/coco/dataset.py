@@ -61,8 +61,11 @@ class CocoDataset(YOLODataset):
         samples: The images, in the order of the JSON-free dataset: by path.
         indexes: The split's JSON files.
         targets: The labels with the data's class numbers, all of them, where it validates.
+        order: What :meth:`number_as` has returned last.
         report: What was dropped or changed.
     """
+
+    order: dict[int, int] | None = None
 
     def __init__(self, *args, hyp: Any = DEFAULT_CFG, data: dict, task: str = "detect", **kwargs):
         if task not in ("detect", "segment", "pose"):
@@ -157,7 +160,8 @@ class CocoDataset(YOLODataset):
         for label in self.labels:
             label["cls"] = table[label["cls"].astype(int)]
         self.update_labels([places[i] for i in wanted])
-        return {place: i for i, place in enumerate(places) if place >= 0}
+        self.order = {place: i for i, place in enumerate(places) if place >= 0}
+        return self.order
 
     def _look(self) -> None:
         """Keep the images that can be read, with their sizes."""

@@ -85,9 +85,10 @@ def make_init(module: ModuleType, original: Callable) -> Callable:
         if dataset.augment:
             held.reason = "the dataset is augmented, as for training"
         elif not self.training and not self.args.single_cls:
+            before = dataset.order or held.order
             held.order = dataset.number_as(model.names, held.classes)
-            if hasattr(self.dataloader, "reset"):  # its workers may hold the targets already
-                self.dataloader.reset()
+            if held.order != before and hasattr(self.dataloader, "reset"):
+                self.dataloader.reset()  # its workers may hold the targets already
         # Ultralytics' own predictions.json reads ids off the file names; one of others is theirs.
         own = any(
             getattr(type(self), step) is not getattr(_stock(self), step)
