@@ -281,10 +281,11 @@ def _write(text: str, folder: str, name: str) -> str:
 
 
 def _load(name: str) -> Any:
-    from ultralytics import YOLO
+    from ultralytics import RTDETR, YOLO
 
+    kind = RTDETR if "rtdetr" in Path(name).stem.lower() else YOLO  # as the `yolo` command does
     try:
-        return YOLO(str(name))
+        return kind(str(name))
     except OSError as error:  # not there, a folder, or not to be downloaded
         refuse(f"{name}: {error}", "name a model YAML or a checkpoint")
 

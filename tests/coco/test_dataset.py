@@ -11,6 +11,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data import build_yolo_dataset
 from ultralytics.data.utils import check_det_dataset
 
+from yolograft.coco.config import _mirror
 from yolograft.coco.dataset import CocoDataset
 
 
@@ -236,6 +237,62 @@ def test_pose_shape_and_mirror_come_from_the_categories(coco):
     data = check_det_dataset(str(coco(with_poses)))
     assert data["kpt_shape"] == [4, 3]
     assert data["flip_idx"] == [0, 2, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("names", "mirror"),
+    [
+        ("left_eye right_eye nose", [1, 0, 2]),
+        ("L_Eye R_Eye Neck L_F_Paw R_F_Paw", [1, 0, 2, 4, 3]),
+        ("eye_r eye_l root-of-tail", [1, 0, 2]),
+        ("LeftEye RightEye HeadTop", [1, 0, 2]),
+        ("l-eye r-eye", [1, 0]),
+        ("eyeLeft eyeRight Mid_Hip", [1, 0, 2]),
+        ("REar LEar RBigToe LBigToe", [1, 0, 3, 2]),
+        ("lefteye righteye", [1, 0]),
+        ("eyeL forelegR2 eyeR forelegL2 abdomen2", [2, 3, 0, 1, 4]),
+        ("top_left top_right bottom_right bottom_left", [1, 0, 3, 2]),
+        ("left_eye_right left_eye_left right_eye_right right_eye_left", [3, 2, 1, 0]),
+        ("L4_left L4_right spine1", [1, 0, 2]),
+        ("left_eye right_eye lip rear lower upper_lip", [1, 0, 2, 3, 4, 5]),
+        ("left_eye nose", None),
+        ("left_eye L_Eye right_eye R_Eye", None),
+        ("left_eye right_eye face-0 face-1", None),
+        ("left_eye right_eye hook", None),
+        ("L1 L2 L3", None),
+        ("L1 R1", None),
+        ("lear rear", None),
+        ("leg reg", None),
+        ("Nearknee Offknee", None),
+        ("wrist thumb1 thumb2", None),
+        ("0 1 2", None),
+    ],
+)
+def test_left_and_right_are_told_by_names(names, mirror):
+    assert _mirror(names.split()) == mirror
+
+
+def test_flips_are_off_where_names_leave_a_doubt(coco, build, caplog):
+    def edit(data, split):
+        with_poses(data, split)
+        for category in data["categories"]:
+            category["keypoints"] = ["a", "b", "c", "d"]
+
+    file = coco(edit)
+    assert "flip_idx" not in check_det_dataset(str(file))
+    dataset = build(file, task="pose", fliplr=1.0, mosaic=0.0, degrees=0.0)
+    assert "disabling 'fliplr'" in caplog.text
+    flips = [t.p for t in dataset.transforms.transforms if type(t).__name__ == "RandomFlip"]
+    assert flips == [0, 0]
+    file = coco(with_poses, more={"flip_idx": []})  # the user wants none
+    assert "flip_idx" not in check_det_dataset(str(file))
+
+
+def test_copy_paste_leaves_poses_alone(coco, build):
+    file = coco(with_poses)
+    plain, pasted = (build(file, task="pose", copy_paste=share) for share in (0.0, 1.0))
+    for i in range(len(plain)):
+        same(seeded(plain, i), seeded(pasted, i))
 
 
 def test_masks_and_several_parts_train(coco, build):

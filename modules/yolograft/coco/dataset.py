@@ -63,8 +63,11 @@ class CocoDataset(YOLODataset):
         samples: The images, in the order of the JSON-free dataset: by path.
         indexes: The split's JSON files.
         targets: The labels with the data's class numbers, all of them, where it validates.
+        order: What :meth:`number_as` has returned last.
         report: What was dropped or changed.
     """
+
+    order: dict[int, int] | None = None
 
     def __init__(self, *args, hyp: Any = DEFAULT_CFG, data: dict, task: str = "detect", **kwargs):
         if task not in ("detect", "segment", "pose"):
@@ -140,7 +143,9 @@ class CocoDataset(YOLODataset):
             self.targets = [dict(label) for label in labels]
         return labels
 
-    def number_as(self, names: dict[int, str], classes: list[int] | None) -> dict[int, int]:
+    def number_as(
+        self, names: dict[int, str] | list[str], classes: list[int] | None
+    ) -> dict[int, int]:
         """Give the targets the class numbers of a model, which are found by name.
 
         Args:
@@ -156,14 +161,15 @@ class CocoDataset(YOLODataset):
         wanted = range(len(self.categories)) if classes is None else classes
         used = {int(c) for label in self.targets for c in label["cls"].ravel()} & {*wanted}
         own = list(map(str, self.data["names"].values()))
-        known = [str(name) for name in dict(names).values()]
+        known = [str(n) for n in (names.values() if isinstance(names, dict) else names)]
         places = line_up(own, known, sorted(used), self._files())
         table = np.array(places, dtype=np.float32)
         self.labels = [dict(self.targets[label["sample"]]) for label in self.labels]
         for label in self.labels:
             label["cls"] = table[label["cls"].astype(int)]
         self.update_labels([places[i] for i in wanted])
-        return {place: i for i, place in enumerate(places) if place >= 0}
+        self.order = {place: i for i, place in enumerate(places) if place >= 0}
+        return self.order
 
     def _look(self) -> None:
         """Keep the images that can be read, with their sizes."""

@@ -82,10 +82,13 @@ def make_init(module: ModuleType, original: Callable) -> Callable:
         )
         # Masks in full size cost too much after every epoch.
         held.boxes_alone = self.training and self.args.task == "segment"
-        if not self.training and not self.args.single_cls:
+        if dataset.augment:
+            held.reason = "the dataset is augmented, as for training"
+        elif not self.training and not self.args.single_cls:
+            before = dataset.order or held.order
             held.order = dataset.number_as(model.names, held.classes)
-            if hasattr(self.dataloader, "reset"):  # its workers may hold the targets already
-                self.dataloader.reset()
+            if held.order != before and hasattr(self.dataloader, "reset"):
+                self.dataloader.reset()  # its workers may hold the targets already
         # Ultralytics' own predictions.json reads ids off the file names; one of others is theirs.
         own = any(
             getattr(type(self), step) is not getattr(_stock(self), step)
@@ -167,9 +170,12 @@ def _rows(validator: Any, stock: type, pred: dict, batch: dict, i: int) -> list[
         "imgsz": batch["img"].shape[2:],
         **{key: batch[key][i] for key in ("ori_shape", "ratio_pad", "im_file")},
     }
+    # RT-DETR scales in its own pred_to_json, where it has one.
+    done = stock.__name__ == "RTDETRValidator" and "pred_to_json" in vars(stock)
     kept, validator.jdict = validator.jdict, []
     try:
-        stock.pred_to_json(validator, stock.scale_preds(validator, pred, place), place)
+        scaled = pred if done else stock.scale_preds(validator, pred, place)
+        stock.pred_to_json(validator, scaled, place)
         rows = validator.jdict
     finally:
         validator.jdict = kept
