@@ -3,6 +3,9 @@
 import copy
 import json
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -221,3 +224,22 @@ def test_other_damage(base, tmp_path, build, seed, monkeypatch):
             assert check.check([file], [tmp_path / "images"], tmp_path / "a.png", True) in (0, 1)
         passed += 1
     assert passed > 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets the limit of a process")
+def test_polygons_far_outside_take_no_memory(base, tmp_path):
+    """Each pixel of a polygon's edge takes memory, inside the image or not."""
+    base["annotations"][0]["segmentation"] = [[0, 0, 1e9, 0, 1e9, 1e9]]
+    base["annotations"][1]["bbox"] = [1e9, 1e9, 1e9, 1e9]
+    base["annotations"][1]["segmentation"] = []
+    file = write(tmp_path / "annotations" / "train.json", base)
+    script = (
+        "import sys, resource; sys.path.insert(0, sys.argv[2])\n"
+        "from test_metrics import record\n"
+        "held = record(sys.argv[1], [], 'segment')\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))\n"
+        "assert held.evaluate()['segm']['AP'] == 0\n"
+    )
+    command = [sys.executable, "-c", script, file, Path(__file__).parent]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
