@@ -3,6 +3,9 @@
 import copy
 import json
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -168,3 +171,75 @@ def test_damaged_truth_never_stops_a_validation(base, tmp_path):
             assert all(-1 <= v <= 1 for v in numbers.values())
         evaluated += 1
     assert evaluated > 30
+
+
+MORE = [
+    *("000.jpg", "../images/000.jpg", "..\\images\\000.jpg", "C:\\x\\000.jpg", "/dev/zero"),
+    *("/dev/null", "/proc/self/mem", "file:///x.jpg", "http://a/b/000.jpg", "a%00b.jpg"),
+    *("x" * 300, "x/" * 3000, "e\u0301.jpg", "0", "1e5", "NaN", 2**31, 2**63, -(2**70), 10**400),
+    *([1, 2, 3, 4, 5], ["1", "2", "3", "4"], [[1, 2], [3, 4]], [0, 0, 0, 0], [1, 1, 1e-9, 1e-9]),
+    *([[1, 2, 3, 4, 5, 6]], [[1, 2, 3]], [[[1, 2], [3, 4], [5, 6]]], [{"x": 1, "y": 2}], [{}]),
+    *({"size": [10, 10], "counts": "PPYo0"}, {"size": [10, 10], "counts": [100]}),
+    *({"size": [10, 10], "counts": [-5, 105]}, {"size": ["a", 1], "counts": None}, {"counts": [1]}),
+    *({"size": [1e9, 1e9], "counts": [1e18]}, {"size": [40000, 40000], "counts": [0, 1600000000]}),
+    *([{"size": [10, 10], "counts": [0, 100]}], [[1, 2, 3, 4, 5, 6], {"a": 1}, "x"]),
+]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_other_damage(base, tmp_path, build, seed, monkeypatch):
+    """Names, masks, encodings; parsed in pieces; looked at, trained, evaluated."""
+    from yolograft.coco import check, index
+    from yolograft.coco.metrics import Recorder
+
+    monkeypatch.setattr(index, "_PIECE", 300)
+    file = tmp_path / "annotations" / "train.json"
+    lines = {"train": "annotations/train.json", "val": "annotations/train.json"}
+    lines |= {"images": "images", "allow_missing": True}
+    data_yaml = write(tmp_path / "data.yaml", yaml.safe_dump(lines))
+    one = base["images"][0]
+    mask = {"size": [one["height"], one["width"]], "counts": [5, 20, one["height"] * one["width"]]}
+    mask["counts"][2] -= 25
+    dice = random.Random(100 + seed)
+    passed = 0
+    for turn in range(25):
+        data = copy.deepcopy(base)
+        data["annotations"][0]["segmentation"] = copy.deepcopy(mask)
+        for _ in range(dice.randint(1, 4)):
+            path = dice.choice([p for p in places(data) if len(p) == 3])
+            data[path[0]][path[1]][path[2]] = copy.deepcopy(dice.choice(MORE + VALUES))
+        encoding = dice.choice(["utf-8", "utf-8", "utf-8-sig", "utf-16"])
+        file.write_bytes(json.dumps(data, indent=dice.choice([None, 1])).encode(encoding))
+        task = dice.choice(["detect", "segment", "pose"])
+        make = lambda task=task: build(data_yaml, "val", task=task)  # noqa: E731
+        dataset, error = attempt(make, ConfigError)
+        if dataset is None:
+            assert str(file) in error
+            assert "\n\nHint: " in error
+            continue
+        account(dataset, file)
+        for numbers in Recorder(dataset, task, sigmas=[0.5, 0.5]).evaluate().values():
+            assert all(-1 <= v <= 1 for v in numbers.values())
+        if turn % 4 == 0:
+            assert check.check([file], [tmp_path / "images"], tmp_path / "a.png", True) in (0, 1)
+        passed += 1
+    assert passed > 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets the limit of a process")
+def test_polygons_far_outside_take_no_memory(base, tmp_path):
+    """Each pixel of a polygon's edge takes memory, inside the image or not."""
+    base["annotations"][0]["segmentation"] = [[0, 0, 1e9, 0, 1e9, 1e9]]
+    base["annotations"][1]["bbox"] = [1e9, 1e9, 1e9, 1e9]
+    base["annotations"][1]["segmentation"] = []
+    file = write(tmp_path / "annotations" / "train.json", base)
+    script = (
+        "import sys, resource; sys.path.insert(0, sys.argv[2])\n"
+        "from test_metrics import record\n"
+        "held = record(sys.argv[1], [], 'segment')\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))\n"
+        "assert held.evaluate()['segm']['AP'] == 0\n"
+    )
+    command = [sys.executable, "-c", script, file, Path(__file__).parent]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]

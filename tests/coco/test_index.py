@@ -455,35 +455,38 @@ index.replace(Path(sys.argv[1]), write)
 """
 
 
-def test_parts_of_killed_writers_are_swept(tmp_path):
-    file = tmp_path / "a.npz"
+def test_parts_of_killed_writers_are_swept():
+    folder = index.cache_folder()
+    folder.mkdir(parents=True)
+    file = folder / "a.npz"
     writers = []
     for _ in range(2):
         command = [sys.executable, "-c", WRITER, file]
         writers.append(subprocess.Popen(command, stdout=subprocess.PIPE))
         assert writers[-1].stdout.readline() == b"writing\n"
-    old = tmp_path / "b.npz.1-2@elsewhere.part"
-    new = tmp_path / "c.npz.1-2@elsewhere.part"
-    for part in (old, new):
+    old = folder / "b.npz.1-2@elsewhere.part"
+    new = folder / "c.npz.1-2@elsewhere.part"
+    other = folder / "mine.part"
+    for part in (old, new, other):
         part.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    parts = set(tmp_path.glob("*.part"))
-    assert len(parts) == 4
+    for part in (old, other):
+        os.utime(part, (0, 0))
+    parts = set(folder.glob("*.part"))
+    assert len(parts) == 5
     try:
         writers[0].kill()
         writers[0].wait()
         index.replace(file, lambda stream: stream.write(b"whole"))
-        left = set(tmp_path.glob("*.part"))
+        left = set(folder.glob("*.part"))
         assert file.read_bytes() == b"whole"
-        assert len(left) == 2  # one is being written, one is another machine's
+        assert len(left) == 3  # one is being written, one is another machine's, one not ours
         assert new in left
         assert any(f".{writers[1].pid}-" in part.name for part in left)
     finally:
         writers[1].kill()
         writers[1].wait()
-    write(tmp_path / "e.json", content())
-    index.replace(tmp_path / "d.npz", lambda stream: stream.write(b"whole"))
-    assert set(tmp_path.glob("*.part")) == {new}
+    index.replace(folder / "d.npz", lambda stream: stream.write(b"whole"))
+    assert set(folder.glob("*.part")) == {new, other}
 
 
 def test_a_writer_that_fails_leaves_nothing(tmp_path):

@@ -293,8 +293,8 @@ def _tile(dataset: CocoDataset, i: int) -> np.ndarray:
         for cls, pose in zip(drawn["cls"][:, 0], drawn["keypoints"], strict=True):
             colour = colors(int(cls), bgr=True)
             for x, y, seen in pose.tolist():
-                place = round(x * w), round(y * h)
-                if seen:
+                if seen and 0 <= x <= 1 and 0 <= y <= 1:
+                    place = round(x * w), round(y * h)
                     cv2.circle(picture, place, 4, _against(colour), -1, cv2.LINE_AA)
                     cv2.circle(picture, place, 3, colour, -1 if seen > 1 else 1, cv2.LINE_AA)
     for cls, (x1, y1, x2, _) in zip(label["cls"][:, 0], corners.tolist(), strict=True):

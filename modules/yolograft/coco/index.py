@@ -285,7 +285,7 @@ def save_arrays(kept: Path, **arrays: np.ndarray) -> None:
 
 
 def replace(file: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file of the cache in one step; remove what killed writers have left beside it.
+    """Write a file in one step; in the cache, remove what killed writers have left beside it.
 
     Args:
         file: File; its folder is made.
@@ -295,7 +295,8 @@ def replace(file: Path, write: Callable[[BinaryIO], object]) -> None:
         OSError: If it cannot be written.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(file.parent)
+    if cache_folder().parent in file.parents:
+        _sweep(file.parent)
     writer = f"{os.getpid()}-{threading.get_ident()}@{socket.gethostname()}"
     part = file.with_name(f"{file.name[:150]}.{writer}.part")
     try:
@@ -318,7 +319,7 @@ def _sweep(folder: Path) -> None:
         with contextlib.suppress(OSError):
             old = time.time() - part.stat().st_mtime > _DAY
             ours = found and found[2] in (None, here)
-            if old or (ours and not psutil.pid_exists(int(found[1]))):
+            if found and (old or (ours and not psutil.pid_exists(int(found[1])))):
                 part.unlink()
 
 
@@ -526,6 +527,12 @@ def build(file: Path, digest: str = "") -> Index:
     report = Report()
     categories, keypoints = read_categories(file, content["categories"])
     ids, names, sizes, places = _images(content["images"], report)
+    if not ids:
+        first = _short(content["images"][0])
+        refuse(
+            f"{file}: no image has a usable id and file_name; the first is {first}",
+            "each image is a mapping such as {id: 1, file_name: a.jpg, width: 640, height: 480}",
+        )
     lists = {"image_id": content["images"], "category_id": content["categories"]}
     written = {key: _written(rows) for key, rows in lists.items()}
     rows = content["annotations"]
@@ -828,7 +835,7 @@ def _poses(rows: list[dict], keypoints: list[str], report: Report) -> tuple[np.n
         if values is None:
             continue
         numbers = [read_number(v) for v in values] if isinstance(values, list) else []
-        if len(numbers) == 3 * size and all(map(math.isfinite, numbers)):
+        if len(numbers) == 3 * size and all(abs(v) < 1e6 for v in numbers):  # no NaN either
             poses[i] = np.reshape(numbers, (size, 3))
         else:
             odd.append(_where(row))

@@ -84,6 +84,10 @@ def columns(numbers: dict[str, dict[str, float]], task: str) -> dict[str, float]
     }
 
 
+#: No image has as many pixels in a row.
+_FAR = 1e5
+
+
 class GroundTruth:
     """The annotations of a split as faster-coco-eval reads them.
 
@@ -187,9 +191,16 @@ def _mask(value: object, box: list[float]) -> list | dict:
         shapes = [[read_number(v) for v in part] for part in value if isinstance(part, list)]
         good = [s for s in shapes if len(s) >= 6 and len(s) % 2 == 0 and all(map(math.isfinite, s))]
         if good:
-            return good
+            return [_drawable(s) for s in good]
     x, y, w, h = box
-    return [[x, y, x, y + h, x + w, y + h, x + w, y]]
+    return [_drawable([x, y, x, y + h, x + w, y + h, x + w, y])]
+
+
+def _drawable(polygon: list[float]) -> list[float]:
+    """Return a polygon without corners far outside of any image: each pixel there costs memory."""
+    if max(map(abs, polygon)) < _FAR:
+        return polygon
+    return [min(max(v, -_FAR), _FAR) for v in polygon]
 
 
 class Recorder:
