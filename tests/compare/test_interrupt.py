@@ -37,6 +37,7 @@ def _interrupt(words, project, group, when):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     when(process)
     assert process.poll() is None, "it was over before it was interrupted"
