@@ -43,7 +43,9 @@ def _interrupt(words, project, group, when):
     assert process.poll() is None, "it was over before it was interrupted"
     (os.killpg if group else os.kill)(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    time.sleep(0.1)
+    over = time.monotonic() + 10  # one that was being started ends as soon as Python runs in it
+    while _alive(project) and time.monotonic() < over:
+        time.sleep(0.1)
     assert _alive(project) == []
     return process.returncode, out, err
 
