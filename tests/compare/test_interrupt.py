@@ -37,12 +37,15 @@ def _interrupt(words, project, group, when):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     when(process)
     assert process.poll() is None, "it was over before it was interrupted"
     (os.killpg if group else os.kill)(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    time.sleep(0.1)
+    over = time.monotonic() + 10  # one that was being started ends as soon as Python runs in it
+    while _alive(project) and time.monotonic() < over:
+        time.sleep(0.1)
     assert _alive(project) == []
     return process.returncode, out, err
 

@@ -94,6 +94,16 @@ def test_force_moves_records_runs_and_page_together(done):
     assert again.ran == []
 
 
+def test_force_moves_what_is_no_longer_asked_for_too(planned, tmp_path):
+    made = replace(planned, project=tmp_path / "project", seeds=[0, 1])
+    run.run(made, Instant())
+    before = states(made.project)
+    run.run(replace(made, seeds=[0], epochs=2), Instant(), force=True)
+    (aside,) = (made.project / "aside").iterdir()
+    assert states(aside) == before
+    assert len(states(made.project)) == 3
+
+
 def test_force_moves_only_what_differs(make, planned, tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text(run.config_text(planned.variants[1]))
@@ -205,7 +215,7 @@ def test_a_dearer_variant_gets_its_own_control_and_the_first_one_stays(make):
     for one in dear.variants[3:]:
         assert f"control: {one.source}" in page
     assert re.fullmatch(r"width x [\d.]+", make(["ca", "combo"]).variants[3].source)
-    assert _again(make(["ca"])) == []  # the first control serves; the second one has its record
+    assert _again(make(["ca"])) == ["speed"]  # the first control serves, the second one stays
 
 
 def test_a_control_of_an_unfinished_comparison_is_planned_anew(make):

@@ -1,7 +1,6 @@
 """What is compared, and what is refused."""
 
 import json
-import os
 import shutil
 from collections import namedtuple
 from copy import deepcopy
@@ -261,11 +260,12 @@ def test_cut_off_record_is_set_aside_and_nothing_overwritten(small, tmp_path):
     job = small.jobs[0]
     file = tmp_path / "records" / "r.json"
     file.parent.mkdir()
-    for _ in range(2):
-        file.write_text(json.dumps(_record(job))[:40])
+    for n in range(2):
+        file.write_text(json.dumps(_record(job))[: 40 + n])
         assert run.keep(file, job) == (None, "is corrupt")
-        run.set_aside(file)
-    assert sorted(os.listdir(file.parent / "aside")) == ["r.1.json", "r.2.json"]
+        folder = run.set_aside(tmp_path, ["r"])
+        assert len((folder / "records" / "r.json").read_text()) == 40 + n
+    assert len(list((tmp_path / "aside").iterdir())) == 2
     assert not file.exists()
 
 

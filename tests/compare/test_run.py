@@ -9,6 +9,7 @@ import subprocess
 import time
 
 import pytest
+import torch
 
 from yolograft.compare import plan, run
 
@@ -42,7 +43,7 @@ def test_a_comparison_leaves_records_and_report(whole):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_finished_runs_are_kept_and_the_rest_runs_again(whole, tiny):
-    """A corrupt record, and one of another version, are set aside; the third is not touched."""
+    """One of another version stops it; then that one and a corrupt one run again, no other."""
     before, records = numbers(whole), whole / "records"
     kept = (records / "yolov8n-wide-seed0.json").stat().st_mtime_ns
     corrupt = records / "yolov8n-seed0.json"
@@ -50,13 +51,45 @@ def test_finished_runs_are_kept_and_the_rest_runs_again(whole, tiny):
     other = json.loads((records / "ca-seed0.json").read_text())
     other["inputs"]["versions"]["yolograft"] = "0.0.1"
     (records / "ca-seed0.json").write_text(json.dumps({**other, "key": "old"}))
+    best = [whole / "runs" / f"{name}-seed0/weights/best.pt" for name in ("yolov8n", "ca")]
+    weights = [file.read_bytes() for file in best]
     status, out = call(tiny, whole)
+    assert status == 2
+    assert "1 finished run is of other versions or settings: yolograft 0.0.1, now" in out
+    assert [file.read_bytes() for file in best] == weights
+    status, out = call(tiny, whole, "--force")
     assert status == 0, out
-    assert "yolov8n-seed0.json is corrupt: set aside as aside/yolov8n-seed0.1.json" in out
-    assert "ca-seed0.json is from another version (yolograft 0.0.1, now" in out
-    assert len(list((records / "aside").iterdir())) == 2
+    assert "yolov8n-seed0.json is corrupt: moved to aside/" in out
+    (aside,) = (whole / "aside").iterdir()
+    assert [(aside / file.relative_to(whole)).read_bytes() for file in best] == weights
+    assert json.loads((aside / "records" / "ca-seed0.json").read_text())["key"] == "old"
     assert (records / "yolov8n-wide-seed0.json").stat().st_mtime_ns == kept
     assert numbers(whole) == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_gates_are_timed_as_they_were_trained(whole, tiny, tmp_path):
+    """Training from a checkpoint opens the gates of ``warm: exact``, and both layers then run."""
+    recipe = tmp_path / "gated.yaml"
+    recipe.write_text("warm: exact\nsteps:\n  - use: ca\n")
+    words = command(tiny, tmp_path / "p")
+    words[words.index("yolov8n.yaml")] = str(
+        whole / "runs" / "yolov8n-seed0" / "weights" / "best.pt"
+    )
+    words[words.index("ca")] = str(recipe)
+    done = subprocess.run([*words, "--epochs", "1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "p" / "records" / "gated-seed0.json").read_text())
+    content = torch.load(tmp_path / "p" / record["checkpoint"], weights_only=False)
+    state = (content["ema"] or content["model"]).state_dict()
+    gammas = [value for name, value in state.items() if name.endswith("gamma")]
+    assert len(gammas) > 2
+    assert record["gates"] == [0.0 if not g.any() else 0.5 for g in gammas]
+    assert 0.5 in record["gates"]
+    speed = json.loads((tmp_path / "p" / "records" / "speed.json").read_text())
+    assert speed["inputs"]["gates"]["gated"] == record["gates"]
+    assert "its gates as they were trained" in (tmp_path / "p" / "report.md").read_text()
 
 
 @pytest.mark.slow

@@ -106,8 +106,11 @@ def test_unequal_starts_stop(base, variant, says, make, model, trained, tmp_path
     assert says in str(caught.value)
     assert "--allow-unequal-starts" in str(caught.value)
     assert not (tmp_path / "project").exists()
-    allowed = make(*given, allow_unequal=True)
-    assert says in allowed.unequal
+
+
+def test_unequal_starts_that_are_allowed_are_on_the_page(make, model, trained):
+    allowed = make(model, trained("a"), allow_unequal=True)
+    assert "yolov77n starts from scratch, a from the weights of " in allowed.unequal
     run.run(allowed, Instant())
     assert allowed.unequal in report.write(allowed.project)
     assert allowed.unequal in (allowed.project / "report.md").read_text()

@@ -3,6 +3,7 @@
 =============  ==================================================================================
 file           does
 =============  ==================================================================================
+interrupt.py   Ctrl-C
 plan.py        what is compared: base, variants, scale-up control; refuses what cannot be
 data.py        check a data set, tell its content from another's
 run.py         schedule the runs, keep their records, go on where a killed comparison stopped

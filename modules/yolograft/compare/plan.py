@@ -21,7 +21,7 @@ from yolograft.graft.graph import without_weights
 from yolograft.host.configs import check_evaluated
 from yolograft.registry import ConfigError, refuse
 
-#: Format of the records; a record of another one is set aside.
+#: Format of the records; one of another format does not count.
 FORMAT = 1
 
 #: What every run gets unless the user says otherwise.

@@ -204,8 +204,10 @@ def _speed_words(rows: list[dict[str, Any]]) -> str:
     )
     if timed:
         calls = timed[0]["speed"]["1"]["calls"]
+        gated = any(run.get("gates") for row in timed for run in row["runs"])
+        gates = ", its gates as they were trained," if gated else ""
         text += (
-            f"Latency is one forward pass of the fused model on {timed[0]['timed_on']} in "
+            f"Latency is one forward pass of the fused model{gates} on {timed[0]['timed_on']} in "
             f"{timed[0]['precision']}, without NMS: median of {calls} calls after warm-up, models "
             "in turns, and in brackets the middle half of the calls. Throughput is at batch 32. "
         )

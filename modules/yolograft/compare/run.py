@@ -272,7 +272,8 @@ class Process:
     def stop(self) -> None:
         """End the process, and its data loaders with it."""
         if self.process.poll() is None and hasattr(os, "killpg"):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
 
@@ -355,14 +356,28 @@ def _make_room(plan: Plan, found: list, force: bool) -> list:
         )
     corrupt = [job["id"] for job, _, why in found if why == _CORRUPT]
     if stale or corrupt:
-        speed = ["speed"] if stale else []  # of the models as they were
-        folder = set_aside(plan.project, [*stale, *speed, *corrupt])
+        more = [*_leftover(plan), "speed"] if stale else []
+        folder = set_aside(plan.project, [*stale, *more, *corrupt])
         where = folder.relative_to(plan.project)
         if stale:
             print(f"{_runs(stale)} of other versions or settings: moved to {where}")
         for one in corrupt:
             print(f"{one}.json is corrupt: moved to {where} with its run, which runs again")
         found = survey(plan)
+    return found
+
+
+def _leftover(plan: Plan) -> list[str]:
+    """Return the ids of runs in the folder that are no longer asked for, and of other settings."""
+    jobs = {job["id"]: job["inputs"] for job in plan.jobs}
+    now = next(iter(jobs.values()))
+    found = []
+    for file in (plan.project / "records").glob("*-seed*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            old = json.loads(file.read_text(encoding="utf-8"))["inputs"]
+            shared = ("versions", "settings", "epochs", "data", "processor")
+            if file.stem not in jobs and any(old[name] != now[name] for name in shared):
+                found.append(file.stem)
     return found
 
 

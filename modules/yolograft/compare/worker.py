@@ -16,8 +16,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from yolograft.compare.plan import load_checkpoint, task_of, versions
-
 
 def main(argv: list[str]) -> int:
     """Do one job, write its record.
@@ -27,6 +25,8 @@ def main(argv: list[str]) -> int:
     """
     if not sys.stdin.isatty():
         threading.Thread(target=_end_with_parent, daemon=True).start()
+    from yolograft.compare.plan import versions  # what takes a while comes after that
+
     job = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
     wanted, here = job["inputs"]["versions"], versions()
     if wanted != here:
@@ -79,6 +79,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     """
     from yolograft.compare import evaluate, speed
     from yolograft.compare import train as training
+    from yolograft.compare.plan import load_checkpoint, task_of
 
     folder = Path(job["folder"])
     task = task_of(job["config"])
