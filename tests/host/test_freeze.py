@@ -101,7 +101,7 @@ def trained(yolo, shapes, tmp_path_factory):
         start = folder / f"{name}-start.pt"
         torch.save({"model": model, "train_args": {}}, start)
         train = [f"model={config}", f"pretrained={start}", f"data={shapes}", "epochs=1", *SMALL]
-        place = [f"project={folder}", f"name={name}", "warmup_epochs=0", "lr0=0.1"]
+        place = [f"project={folder}", f"name={name}", "warmup_epochs=0", "lr0=0.1", "nbs=8"]
         out = yolo("detect", "train", *train, *place, *more, cwd=folder)
         last = torch.load(folder / name / "weights" / "last.pt", weights_only=False)
         return out, last, model

@@ -259,7 +259,9 @@ def _copy(module: nn.Module, like: nn.Module) -> nn.Module:
 
 def _restate(model: nn.Module, index: int, layer: nn.Module) -> bool:
     """Let a row say what an SPPF is, where this release has a row for it."""
-    if type(layer).__name__ != "SPPF":
+    from ultralytics.nn.modules import SPPF
+
+    if type(layer) is not SPPF:
         return False
     config = copy.deepcopy(model.yaml)
     row = [*config["backbone"], *config["head"]][index]

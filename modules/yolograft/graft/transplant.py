@@ -600,6 +600,6 @@ def _compare(report: Report, target: nn.Module, source: nn.Module, old: Trace) -
     same_picture = target.yaml.get("channels", 3) == source.yaml.get("channels", 3)
     if same_picture and pairs and all(a.shape == b.shape for a, b in pairs):
         report.change = max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
-        size = max(float(b.abs().max()) for _, b in pairs)
+        size = max((float(b.abs().max()) for _, b in pairs if b.numel()), default=0.0)
         if not (report.fresh or report.left or report.changed) and report.change > 1e-4 * size:
             report.changed.append(f"the {report.of}, though layers and tensors are")

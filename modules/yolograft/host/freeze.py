@@ -122,9 +122,10 @@ def _record(config: dict) -> tuple[str, list[int | str]]:
     name = engine.unscaled(Path(str(config.get("yaml_file") or "")).name)
     recipe = Path(name).stem.removeprefix("yolov8-")
     if record is None and (recipes.CFG / name).is_file() and recipe in recipes.names():
-        made = engine.patch("yolov8.yaml", recipe)
-        if all(made[part] == config[part] for part in ("backbone", "head")):
-            record = made["graft"]
+        with contextlib.suppress(registry.ConfigError):  # a recipe of the user's by that name
+            made = engine.patch("yolov8.yaml", recipe)
+            if all(made[part] == config[part] for part in ("backbone", "head")):
+                record = made["graft"]
     if not isinstance(record, dict) or not isinstance(record.get("rows"), list):
         return "", []
     return str(record.get("base", "")), record["rows"]
