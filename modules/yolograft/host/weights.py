@@ -22,7 +22,7 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
     """
 
     def load(self, weights, verbose=True):
-        from yolograft.graft import transplant
+        from yolograft.graft import prompts, transplant
 
         source = weights
         if isinstance(weights, dict):
@@ -30,7 +30,8 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
         if not (isinstance(source, nn.Module) and transplant.concerns(self, source)):
             return original(self, weights, verbose)
         transplant.widen(self, source)
-        if not transplant.differ(self, source):
+        if not transplant.differ(self, source) and not any(prompts.is_folded(source.model[-1])):
+            prompts.take(self, source)
             return original(self, weights, verbose)
         source = source.float()
         report = transplant.warm_start(self, source, lambda donor: original(self, donor, False))
