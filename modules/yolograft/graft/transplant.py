@@ -431,7 +431,9 @@ def match(
 
     if tensors(recorded) == len(source.model.state_dict()):
         return recorded, {}
-    pairs, doubts = _align([[score(i, j) for j in range(len(others))] for i in range(len(layers))])
+    pairs, doubts = _align_all(
+        [[score(i, j) for j in range(len(others))] for i in range(len(layers))]
+    )
     for i, j in sorted(pairs.items()):
         if not _reads_alike(i, j, pairs, reads, read):
             del pairs[i]
@@ -523,6 +525,26 @@ def _origins(model: nn.Module) -> list[tuple] | None:
         block = split(label)[1] if inserted else None
         origins.append((number, block.name if block else label if inserted else ""))
     return origins
+
+
+def _align_all(scores: list[list[int]]) -> tuple[dict[int, int], dict[int, str]]:
+    """Align the layers that are the same, then in between those that may take another's place.
+
+    A block that was only inserted could take many places, and so decides nothing between layers.
+    """
+    pairs, doubts = _align([[score if score > 1 else 0 for score in row] for row in scores])
+    taken, sure = {*pairs.values(), *doubts}, len(scores) + 1
+    left = [
+        [
+            sure
+            if pairs.get(i) == j
+            else score * (score == 1 and i not in pairs and j not in taken)
+            for j, score in enumerate(row)
+        ]
+        for i, row in enumerate(scores)
+    ]
+    pairs, others = _align(left)
+    return pairs, {**others, **doubts}
 
 
 def _align(scores: list[list[int]]) -> tuple[dict[int, int], dict[int, str]]:
