@@ -277,8 +277,10 @@ def _letter(target: nn.Module, source: nn.Module, kin: dict[int, int]) -> str:
                 layers, _ = tasks.parse_model(config, config.get("channels", 3), False)
         except Exception:  # a layer that wants real memory: the letter is only for the message
             return ""
-        same = sum(_tensors(layers[i]) == _tensors(source.model[j]) for i, j in kin.items())
-        found[letter] = same
+        pairs = [(_tensors(layers[i]), _tensors(source.model[j])) for i, j in kin.items()]
+        found[letter] = sum(
+            len(a.items() & b.items()) / len(a.items() | b.items()) for a, b in pairs
+        )
     best = max(found, key=found.get, default="")
     return best if best and 2 * found[best] > len(kin) else ""
 
