@@ -4,11 +4,12 @@ Ultralytics matches tensors by name, and names hold the layer's number: one inse
 behind it is lost. Here layers are matched instead, in one of two ways:
 
 - by the config's record: its key ``graft`` says from which row of the base each row came;
-- by aligning the two lists of layers, where there is no record, or it fits no checkpoint such as
-  this: the alignment that matches most, by module, tensors, and what they read.
+- by aligning the two lists of layers, where there is no record, or it no longer describes the rows:
+  the alignment that matches most, by module, tensors, and what they read.
 
-A match has to fit in every shape. Where two alignments are equally good, or a layer reads another
-layer than its match did, it is left out and reported: no tensor goes to a layer by guessing.
+A match has to fit in every tensor, read maps at the same strides and return maps of the same shape.
+Where two alignments are equally good, or a layer reads another layer than its match did, it is left
+out and reported: no tensor goes to a layer by guessing.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-from yolograft.graft import exact, rebuild
+from yolograft.graft import exact, prompts, rebuild
 from yolograft.graft.exact import Carried
-from yolograft.graft.graph import split
+from yolograft.graft.graph import split, without_weights
 from yolograft.registry import refuse
 
 
@@ -69,7 +71,7 @@ class Report:
 
 
 def concerns(target: nn.Module, source: nn.Module) -> bool:
-    """Tell whether a model is for this room: a block stands in it, or in the checkpoint.
+    """Tell whether a model is for this room: it is grafted, or the checkpoint is.
 
     Args:
         target: The model to fill.
@@ -78,7 +80,8 @@ def concerns(target: nn.Module, source: nn.Module) -> bool:
     models = (target, source)
     if not all(isinstance(getattr(m, "model", None), nn.Sequential) for m in models):
         return False
-    return any(split(label)[1] for m in models for label in _labels(m))
+    recorded = any("graft" in (getattr(m, "yaml", None) or {}) for m in models)
+    return recorded or any(split(label)[1] for m in models for label in _labels(m))
 
 
 def differ(target: nn.Module, source: nn.Module) -> bool:
@@ -88,8 +91,10 @@ def differ(target: nn.Module, source: nn.Module) -> bool:
         target: The model to fill.
         source: The model of a checkpoint.
     """
-    mine, theirs = list(target.model)[:-1], list(source.model)[:-1]
-    return len(mine) != len(theirs) or not all(map(_is_same, mine, theirs))
+    mine, theirs = list(target.model), list(source.model)
+    if len(mine) != len(theirs) or any(map(_read_others, mine, theirs)):
+        return True
+    return not all(map(_is_same, mine[:-1], theirs[:-1]))
 
 
 def widen(target: nn.Module, source: nn.Module) -> None:
@@ -133,9 +138,22 @@ def _labels(model: nn.Module) -> list[str]:
     return [row[2] for row in rows] if len(rows) == len(model.model) else []
 
 
+def _read_others(new: nn.Module, old: nn.Module) -> bool:
+    return _sources(new) != _sources(old)
+
+
 def _is_same(new: nn.Module, old: nn.Module) -> bool:
-    shapes = [{k: v.shape for k, v in layer.state_dict().items()} for layer in (new, old)]
-    return type(new) is type(old) and shapes[0] == shapes[1]
+    return type(new) is type(old) and _tensors(new) == _tensors(old) and _steps(new) == _steps(old)
+
+
+def _tensors(layer: nn.Module) -> dict[str, torch.Size]:
+    return {k: v.shape for k, v in layer.state_dict().items()}
+
+
+def _steps(layer: nn.Module) -> list[str]:
+    """Return what a layer's tensors do not show: strides, padding and dilation."""
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, nn.AvgPool2d, nn.Upsample)
+    return [repr(module) for module in layer.modules() if type(module) in kinds]
 
 
 def warm_start(
@@ -151,9 +169,16 @@ def warm_start(
     Raises:
         ConfigError: If the checkpoint is of another scale, or its BatchNorm is folded.
     """
-    _check(target, source)
+    normal = [any(isinstance(m, nn.BatchNorm2d) for m in one.modules()) for one in (target, source)]
+    if normal == [True, False]:
+        refuse(
+            f"{_name(source)}: its BatchNorm is folded, for inference",
+            "start from the checkpoint that the training wrote",
+        )
     old = trace(source)
     new = trace(target)
+    _check_scale(target, source, new, old)
+    texts = prompts.take(target, source)
     pairs, doubts = match(target, rebuild.by_config(source), new, old)
     kept = rebuild.keep(target, source, pairs)
     for i, j in list(pairs.items()):
@@ -161,47 +186,117 @@ def warm_start(
             doubts[j] = "it is not the layer that its config builds"
             del pairs[i]
     filled = _fill(target, source, pairs, new)
-    donor = _donor(target, source, filled)
+    donor = _donor(target, source, pairs, filled)
     if load is None:
         state = target.state_dict()
-        fits = {k: v for k, v in donor.state_dict().items() if state[k].shape == v.shape}
+        fits = {
+            k: v for k, v in donor.state_dict().items() if k in state and state[k].shape == v.shape
+        }
         target.load_state_dict(fits, strict=False)
     else:
         load(donor)
     report = _report(target, source, pairs, filled, doubts)
     report.kept, report.changed = kept, rebuild.changed(target, source, pairs)
+    report.total += len(texts)
+    report.carried += sum(not why for why in texts.values())
+    report.left += [f"{name} of the checkpoint: {why}" for name, why in texts.items() if why]
     _compare(report, target, source, old)
     return report
 
 
-def _check(target: nn.Module, source: nn.Module) -> None:
-    """Refuse a checkpoint none of whose tensors can fit."""
-    normal = [any(isinstance(m, nn.BatchNorm2d) for m in one.modules()) for one in (target, source)]
-    if normal == [True, False]:
-        refuse(
-            f"{_name(source)}: its BatchNorm is folded, for inference",
-            "start from the checkpoint that the training wrote",
-        )
-    mine, theirs = _scale(target), _scale(source)
-    if mine[0] and theirs[0] and mine[0] != theirs[0] and mine[1] != theirs[1]:
-        refuse(
-            f"{_name(source)} is a model of scale {theirs[0]}, the config "
-            f"{target.yaml.get('yaml_file') or ''} is of scale {mine[0]}: layers of other widths "
-            "and depths take no tensors over",
-            f"use the config at scale {theirs[0]}, or a checkpoint of scale {mine[0]}",
-        )
-
-
-def _scale(model: nn.Module) -> tuple:
-    """Return a model's scale letter, and depth and width."""
-    config = getattr(model, "yaml", None) or {}
-    scales = config.get("scales") or {}
-    letter = config.get("scale") or next(iter(scales), "")
-    return letter, tuple(scales.get(letter, ()))
-
-
 def _name(model: nn.Module) -> str:
     return str(getattr(model, "pt_path", None) or "the checkpoint")
+
+
+# ------------------------------------------------------------------------------------------- scale
+
+
+def _check_scale(target: nn.Module, source: nn.Module, mine: Trace, theirs: Trace) -> None:
+    """Refuse a checkpoint whose layers have other widths or depths than the config's.
+
+    Layers are compared with those of their kind, at the same strides and in the same order. Only
+    where most differ, from the first on, is it another scale: all else are edits by hand, and what
+    fits is carried.
+    """
+    kin = _kin(target, source, lambda i, j: mine.strides(i) == theirs.strides(j) is not None)
+    in_order = _kin(target, source, lambda i, j: True)
+
+    def widths(pairs):
+        return [(mine.width(i), theirs.width(j)) for i, j in pairs.items()]
+
+    def depths(pairs):
+        both = [(_depth(target.model[i]), _depth(source.model[j])) for i, j in pairs.items()]
+        return [pair for pair in both if any(pair)]
+
+    def are_others(measure):
+        ordered = measure(in_order)
+        return _mostly_differ(measure(kin)) and (not ordered or _mostly_differ(ordered))
+
+    if are_others(widths):
+        here, there = [f"{min(one)} to {max(one)}" for one in zip(*widths(kin), strict=True)]
+        fact = f"its layers have {there} channels, those of the config {here}"
+    elif are_others(depths):
+        here, there = [", ".join(map(str, one)) for one in zip(*depths(kin), strict=True)]
+        fact = f"its stages hold {there} blocks, those of the config {here}"
+    else:
+        return
+    scales = target.yaml.get("scales") or {}
+    config = target.yaml.get("yaml_file") or ""
+    here = target.yaml.get("scale") or next(iter(scales), "")
+    there = _letter(target, source, kin)
+    if here and there not in ("", here):
+        refuse(
+            f"{_name(source)} is a model of scale {there}, the config {config} is of scale {here}: "
+            f"{fact}",
+            f"use the config at scale {there}, or a checkpoint of scale {here}",
+        )
+    refuse(
+        f"{_name(source)} is a model of another scale than the config {config}: {fact}",
+        "use a config with the checkpoint's widths and depths, or a checkpoint of this config",
+    )
+
+
+def _kin(target: nn.Module, source: nn.Module, may: Callable[[int, int], bool]) -> dict[int, int]:
+    """Return the layers of one kind in two models, without the heads."""
+
+    def score(i: int, j: int) -> int:
+        layer, other = target.model[i], source.model[j]
+        return int(type(layer) is type(other) and bool(layer.state_dict()) and may(i, j))
+
+    rows, columns = range(len(target.model) - 1), range(len(source.model) - 1)
+    return _align([[score(i, j) for j in columns] for i in rows])[0]
+
+
+def _mostly_differ(pairs: list[tuple[int, int]]) -> bool:
+    return 2 * sum(a != b for a, b in pairs) > len(pairs) and pairs[0][0] != pairs[0][1]
+
+
+def _depth(layer: nn.Module) -> int:
+    """Return how many blocks a stage holds; 0 for a layer that holds none."""
+    lists = (nn.ModuleList, nn.Sequential)
+    return max((len(m) for m in (layer, *layer.children()) if isinstance(m, lists)), default=0)
+
+
+def _letter(target: nn.Module, source: nn.Module, kin: dict[int, int]) -> str:
+    """Return the scale at which most layers of the config are those of a checkpoint, if any is."""
+    from ultralytics.nn import tasks
+
+    found = {}
+    for letter in target.yaml.get("scales") or ():
+        config = {**copy.deepcopy(target.yaml), "scale": letter}
+        for part in ("backbone", "head"):
+            config[part] = [without_weights(row) for row in config[part]]
+        try:
+            with torch.device("meta"):
+                layers, _ = tasks.parse_model(config, config.get("channels", 3), False)
+        except Exception:  # a layer that wants real memory: the letter is only for the message
+            return ""
+        pairs = [(_tensors(layers[i]), _tensors(source.model[j])) for i, j in kin.items()]
+        found[letter] = sum(
+            len(a.items() & b.items()) / len(a.items() | b.items()) for a, b in pairs
+        )
+    best = max(found, key=found.get, default="")
+    return best if best and 2 * found[best] > len(kin) else ""
 
 
 # ---------------------------------------------------------------------------------------- matching
@@ -213,13 +308,33 @@ class Trace:
 
     Attributes:
         shapes: Shape of each layer's map; ``None`` where it is not one map.
+        maps: For each layer the maps that it reads and those that it returns, each as its channels
+            and its strides; ``None`` where it did not run. The head returns none.
         read: The maps that the head reads.
         output: What the head returns before it is decoded, flattened.
     """
 
     shapes: list[torch.Size | None]
+    maps: list[tuple[list, list] | None]
     read: list[Tensor] = field(default_factory=list)
     output: list[Tensor] = field(default_factory=list)
+
+    def strides(self, layer: int) -> tuple | None:
+        """Return the strides of the maps that a layer reads and returns; ``None`` if unknown."""
+        if self.maps[layer] is None:
+            return None
+        return tuple([one[1:] for one in maps] for maps in self.maps[layer])
+
+    def meets(self, layer: int, other: Trace, match: int) -> bool:
+        """Tell whether a layer reads at the strides, and returns the shapes, that another does."""
+        mine, theirs = self.maps[layer], other.maps[match]
+        if mine is None or theirs is None:
+            return False
+        return self.strides(layer) == other.strides(match) and mine[1] == theirs[1]
+
+    def width(self, layer: int) -> int:
+        """Return the channels that a layer returns; 0 if it returns no map."""
+        return self.maps[layer][1][0][0] if self.maps[layer][1] else 0
 
 
 def trace(model: nn.Module) -> Trace:
@@ -231,20 +346,38 @@ def trace(model: nn.Module) -> Trace:
     Returns:
         What came out; nothing where it cannot be run on a picture alone.
     """
+    stride = getattr(model, "stride", None)
+    small = max(128, 2 * int(stride.max())) if isinstance(stride, Tensor) else 128
+    for size in (small, 256, 640):  # some layers take no small maps
+        found = _trace(model, size)
+        if found.maps[-1] is not None:
+            break
+    return found
+
+
+def _trace(model: nn.Module, size: int) -> Trace:
     layers, head = list(model.model), model.model[-1]
-    found = Trace([None] * len(layers))
+    found = Trace([None] * len(layers), [None] * len(layers))
+    reads: dict[int, list] = {}
+
+    def maps(value):
+        all_maps = [x.shape[1:] for x in _flat(value) if x.ndim == 4]
+        return [(c, size / h, size / w) for c, h, w in all_maps]
+
+    def keep(layer, args):
+        reads[layer.i] = maps(args[0])
+        if layer is head:
+            found.maps[-1] = (reads[layer.i], [])
+            found.read = [x.detach().cpu() for x in _flat(args[0])]
 
     def note(layer, args, y):
         found.shapes[layer.i] = y.shape if isinstance(y, Tensor) else None
+        if layer is not head:
+            found.maps[layer.i] = (reads[layer.i], maps(y))
 
-    def keep(layer, args):
-        found.read = [x.detach().cpu() for x in _flat(args[0])]
-
-    handles = [layer.register_forward_hook(note) for layer in layers]
-    handles.append(head.register_forward_pre_hook(keep))
+    handles = [layer.register_forward_pre_hook(keep) for layer in layers]
+    handles += [layer.register_forward_hook(note) for layer in layers]
     parameter = next(model.parameters())
-    stride = getattr(model, "stride", None)
-    size = max(64, 2 * int(stride.max())) if isinstance(stride, Tensor) else 64
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(1, model.yaml.get("channels", 3), size, size, generator=generator)
     try:
@@ -293,26 +426,36 @@ def match(
         Layers to layers; and layers of the checkpoint to the reason why they were left out.
     """
     layers, others = list(target.model), list(source.model)
-    recorded = _by_record(target, source)
-    if recorded and all(_score(layers[i], others[j]) for i, j in recorded.items()):
-        return recorded, {}
     reads, read = [[_sources(layer) for layer in one] for one in (layers, others)]
-    scores = [[0] * len(others) for _ in layers]
-    for i, layer in enumerate(layers):
-        for j, other in enumerate(others):
-            if (layer is layers[-1]) == (other is others[-1]):
-                scores[i][j] = _score(layer, other)
-            if scores[i][j] == 1 and not (
-                len(reads[i]) == len(read[j]) == 1
-                and None not in (shapes := _shapes(mine, reads[i][0], i))
-                and shapes == _shapes(theirs, read[j][0], j)
-            ):
-                scores[i][j] = 0
-    pairs, doubts = _align(scores)
+
+    @cache
+    def score(i: int, j: int) -> int:
+        ends = (layers[i] is layers[-1]) == (others[j] is others[-1])
+        if not (ends and mine.meets(i, theirs, j)):
+            return 0
+        worth = _score(layers[i], others[j])
+        return 0 if worth == 1 and list(map(len, mine.maps[i])) != [1, 1] else worth
+
+    recorded = _by_record(target, source)
+    if not all(
+        score(i, j) and _reads_alike(i, j, recorded, reads, read) for i, j in recorded.items()
+    ):
+        recorded = {}  # the rows were edited since
+
+    def tensors(pairs: dict[int, int]) -> int:
+        return sum(len(_carry(layers[i], others[j]).origins) for i, j in pairs.items())
+
+    if tensors(recorded) == len(source.model.state_dict()):
+        return recorded, {}
+    pairs, doubts = _align_all(
+        [[score(i, j) for j in range(len(others))] for i in range(len(layers))]
+    )
     for i, j in sorted(pairs.items()):
         if not _reads_alike(i, j, pairs, reads, read):
             del pairs[i]
             doubts[j] = f"layer {i} reads another layer than it did"
+    if recorded and tensors(recorded) >= tensors(pairs):
+        return recorded, {}
     return pairs, doubts
 
 
@@ -356,9 +499,6 @@ def _carry(layer: nn.Module, other: nn.Module) -> Carried | None:
         return exact.carry(layer, other)
     mine, theirs = layer.state_dict(), other.state_dict()
     fits = {k: v for k, v in theirs.items() if k in mine and mine[k].shape == v.shape}
-    alike = type(layer) is type(other) and _classes(layer) == _classes(other)
-    if head and alike and len(fits) < max(len(mine), len(theirs)):
-        return None  # they differ in width
     return Carried(fits, {k: k for k in fits}) if fits else None
 
 
@@ -401,6 +541,26 @@ def _origins(model: nn.Module) -> list[tuple] | None:
         block = split(label)[1] if inserted else None
         origins.append((number, block.name if block else label if inserted else ""))
     return origins
+
+
+def _align_all(scores: list[list[int]]) -> tuple[dict[int, int], dict[int, str]]:
+    """Align the layers that are the same, then in between those that may take another's place.
+
+    A block that was only inserted could take many places, and so decides nothing between layers.
+    """
+    pairs, doubts = _align([[score if score > 1 else 0 for score in row] for row in scores])
+    taken, sure = {*pairs.values(), *doubts}, len(scores) + 1
+    left = [
+        [
+            sure
+            if pairs.get(i) == j
+            else score * (score == 1 and i not in pairs and j not in taken)
+            for j, score in enumerate(row)
+        ]
+        for i, row in enumerate(scores)
+    ]
+    pairs, others = _align(left)
+    return pairs, {**others, **doubts}
 
 
 def _align(scores: list[list[int]]) -> tuple[dict[int, int], dict[int, str]]:
@@ -487,12 +647,15 @@ def _fill(
     return filled
 
 
-def _donor(target: nn.Module, source: nn.Module, filled: dict[int, Carried]) -> nn.Module:
+def _donor(
+    target: nn.Module, source: nn.Module, pairs: dict[int, int], filled: dict[int, Carried]
+) -> nn.Module:
     """Return a copy of the checkpoint's model that holds its tensors by the target's names."""
     layers = [_holder(filled[i].tensors) for i in range(len(target.model))]
-    if filled[len(layers) - 1].origins:
-        layers[-1] = source.model[-1]  # whole: the host adapts it to other classes
-    if _is_stem(target.model[0], source.model[0]):
+    heads = target.model[-1], source.model[-1]
+    if filled[len(layers) - 1].origins and _classes(heads[0]) != _classes(heads[1]):
+        layers[-1] = heads[1]  # whole: the host adapts it to other classes
+    if pairs.get(0) == 0 and _is_stem(target.model[0], source.model[0]):
         layers[0] = source.model[0]  # and this to other image channels
     elif not filled[0].tensors:
         layers[0] = target.model[0]  # older releases look up its weight
@@ -536,7 +699,7 @@ def _report(
         for name, tensor in source.model[-1].state_dict().items():
             if at + name in state and state[at + name].shape == tensor.shape:
                 taken.add(f"model.{len(source.model) - 1}.{name}")
-    theirs = source.state_dict()
+    theirs = [name for name in source.state_dict() if name.startswith("model.")]
     report = Report(len(theirs), len(taken), sum(one.exact for one in filled.values()))
     report.fresh = _fresh(target, filled)
     report.left = _left(target, source, pairs, doubts, [k for k in theirs if k not in taken])
@@ -599,7 +762,8 @@ def _compare(report: Report, target: nn.Module, source: nn.Module, old: Trace) -
         pairs, report.of = list(zip(new.read, old.read, strict=False)), "head input"
     same_picture = target.yaml.get("channels", 3) == source.yaml.get("channels", 3)
     if same_picture and pairs and all(a.shape == b.shape for a, b in pairs):
-        report.change = max(float((a.double() - b.double()).abs().max()) for a, b in pairs)
+        gaps = [(a.double() - b.double()).abs() for a, b in pairs if a.numel()]
+        report.change = max((float(gap.max()) for gap in gaps), default=0.0)
         size = max((float(b.abs().max()) for _, b in pairs if b.numel()), default=0.0)
         if not (report.fresh or report.left or report.changed) and report.change > 1e-4 * size:
             report.changed.append(f"the {report.of}, though layers and tensors are")

@@ -22,7 +22,7 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
     """
 
     def load(self, weights, verbose=True):
-        from yolograft.graft import rebuild, transplant
+        from yolograft.graft import prompts, rebuild, transplant
 
         source = weights
         if isinstance(weights, dict):
@@ -31,7 +31,8 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
             return original(self, weights, verbose)
         transplant.widen(self, source)
         source = source.float()
-        if not transplant.differ(self, source):
+        if not transplant.differ(self, source) and not any(prompts.is_folded(source.model[-1])):
+            prompts.take(self, source)
             alike = {i: i for i in range(len(self.model))}
             kept = rebuild.keep(self, source, alike)
             original(self, weights, verbose)
