@@ -3,7 +3,7 @@
 import pytest
 from ultralytics import cfg
 
-from yolograft import ConfigError, pairs
+from yolograft import ConfigError, cli, pairs
 from yolograft.compare import plan
 
 
@@ -36,9 +36,9 @@ from yolograft.compare import plan
 )
 def test_values(word, value):
     key = word.partition("=")[0].strip()
-    for given in (pairs.read([word])[0], plan.parse_overrides([word])):
-        assert given == {key: value}
-        assert type(given[key]) is type(value)
+    given = pairs.read([word])[0]
+    assert given == {key: value}
+    assert type(given[key]) is type(value)
     if "name=" not in word and "project=" not in word and "data=" not in word:
         stock = cfg.parse_key_value_pair(word.removesuffix(","))
         assert stock == (key, value)
@@ -94,13 +94,31 @@ def test_refusals(line, says):
     assert "\n\nHint: " in str(error.value)
 
 
-def test_compare_refuses_what_train_refuses():
+def compare(*words):
+    return cli.main(["compare", "--base", "yolov8n.yaml", "--data", "x.yaml", *words])
+
+
+def test_compare_refuses_what_train_refuses(capsys):
     for line in ("lr0=many", "epoch=3", "lr0=", "lr0=1 lr0=2"):
-        with pytest.raises(ConfigError) as one:
+        with pytest.raises(ConfigError) as error:
             pairs.read(line.split())
-        with pytest.raises(ConfigError) as other:
-            plan.parse_overrides(line.split())
-        assert str(one.value) == str(other.value)
+        assert compare(*line.split()) == 2
+        assert str(error.value) in capsys.readouterr().err
+
+
+def test_compare_reads_what_train_reads(monkeypatch):
+    class Made(Exception):
+        pass
+
+    def make(base, variants, data, seeds, epochs, project, settings, command, *rest):
+        raise Made(settings, command)
+
+    monkeypatch.setattr(plan, "make", make)
+    with pytest.raises(Made) as made:
+        compare("lr0", "=", "1e-3", "--recipes", "my recipe", "classes=[0,", "1]")
+    settings, command = made.value.args
+    assert settings == {"lr0": 1e-3, "classes": [0, 1]}
+    assert command.endswith("lr0 = 1e-3 'classes=[0,' '1]'")
 
 
 def test_old_names_are_ultralytics_to_translate():

@@ -118,18 +118,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
-    words = [word for word in args.overrides if "=" in word]
-    files = [word for word in args.overrides if "=" not in word]
-    for word in files:
-        if not word.endswith((".yaml", ".yml")):
-            hint = "a plan file ends in .yaml; write a list without spaces: --recipes sk,ca"
-            refuse(f"{word!r} is neither a plan file nor key=value", hint)
-    if len(files) > 1:
-        refuse(f"{' and '.join(files)}: a comparison has one plan", "give one file")
-    if args.jobs_per_device < 1:
-        refuse(f"--jobs-per-device {args.jobs_per_device} is no count", "give 1 or more")
     with _offline() if args.dry_run else contextlib.nullcontext():
-        plan = _plan(args, words, files)
+        plan = _plan(args)
         if args.dry_run:
             from yolograft.compare import probe
 
@@ -147,14 +137,23 @@ def _main(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _plan(args: argparse.Namespace, words: list[str], files: list[str]):
+def _plan(args: argparse.Namespace):
+    from yolograft import pairs
     from yolograft.compare import plan as planning
 
+    given, files = pairs.read(args.overrides)
+    for word in files:
+        if not word.endswith((".yaml", ".yml")):
+            hint = "a plan file ends in .yaml; write a list without spaces: --recipes sk,ca"
+            refuse(f"{word!r} is neither a plan file nor key=value", hint)
+    if len(files) > 1:
+        refuse(f"{' and '.join(files)}: a comparison has one plan", "give one file")
+    if args.jobs_per_device < 1:
+        refuse(f"--jobs-per-device {args.jobs_per_device} is no count", "give 1 or more")
     content = planning.read(files[0]) if files else {}
     for name in ("base", "data", "seeds", "epochs", "project"):
         if getattr(args, name) is not None:
             content[name] = getattr(args, name)
-    given = planning.parse_overrides(words)
     if "epochs" in given and args.epochs is None:
         content["epochs"] = given.pop("epochs")
     if args.device is not None and str(given.setdefault("device", args.device)) != args.device:
@@ -171,7 +170,7 @@ def _plan(args: argparse.Namespace, words: list[str], files: list[str]):
         content.get("epochs", 100),
         content.get("project", "runs/compare"),
         {**content.get("settings", {}), **given},
-        shlex.join(["yolograft", "compare", *_words(args, words, files)]),
+        shlex.join(["yolograft", "compare", *_words(args)]),
         not args.dry_run,
         args.allow_unequal_starts,
     )
@@ -203,11 +202,11 @@ def _engine(args: argparse.Namespace, plan):
     return Local(plan.devices, args.jobs_per_device)
 
 
-def _words(args: argparse.Namespace, words: list[str], files: list[str]) -> list[str]:
+def _words(args: argparse.Namespace) -> list[str]:
     named = ("base", "recipes", "data", "seeds", "epochs", "project", "device", "ray")
     options = [(f"--{n}", getattr(args, n)) for n in named if getattr(args, n) is not None]
     if args.jobs_per_device > 1:
         options.append(("--jobs-per-device", args.jobs_per_device))
     if args.allow_unequal_starts:
         options.append(("--allow-unequal-starts",))
-    return [*files, *(str(part) for option in options for part in option), *words]
+    return [*(str(part) for option in options for part in option), *args.overrides]

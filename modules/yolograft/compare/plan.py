@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from yolograft import __version__, pairs, registry
+from yolograft import __version__, registry
 from yolograft.compare import data as datasets
 from yolograft.graft import engine, recipes, report
 from yolograft.graft.graph import without_weights
@@ -357,18 +357,6 @@ def read(file: str | Path) -> dict[str, Any]:
     return content
 
 
-def parse_overrides(given: list[str]) -> dict[str, Any]:
-    """Return ``key=value`` words as a mapping, as every command reads them.
-
-    Args:
-        given: From the command line.
-    """
-    found, rest = pairs.read(given)
-    if rest:
-        refuse(f"{rest[0]!r} is no setting", "write key=value, as in imgsz=640")
-    return found
-
-
 def _settings(overrides: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return checked training arguments, and the devices."""
     from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
@@ -536,7 +524,8 @@ def _variant(given: Any, base: Variant) -> Variant:
         msg = f"unknown recipe {recipe!r}\n\nHint: {hint} A model ends in .yaml or .pt"
         raise ConfigError(msg) from error
     origins = [o.row if o.relation in ("kept", "in") else None for o in result.origins]
-    name = name or "+".join(Path(one).stem for one in words.split(","))
+    stems = (re.sub(r"[^\w.-]+", "-", Path(one).stem) for one in words.split(","))
+    name = name or "+".join(stems)
     return Variant(name, "recipe", recipe, result.config, None, origins)
 
 
