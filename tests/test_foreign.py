@@ -222,7 +222,7 @@ def test_register_is_a_decorator_with_arguments():
         ("c", "x.mean((2, 3), keepdim=True)", None, [], "returns 16x1x1"),
         ("c", "x.mean(1, keepdim=True)", None, [], "returns 1x32x32"),
         ("c", "(x, x)", None, [], "returns a tuple, not a feature map"),
-        ("c", "None", None, [], "returns a NoneType, not a feature map"),
+        ("c", "None", None, [], "returns None, not a feature map"),
         ("c", "x[..., : x.shape[-1] // 2 * 2]", None, [], "returns 16x15x18 for a map of 16x15x19"),
         ("c1, c2", "x", None, [24], "returns 16x32x32 for a map of 16x32x32, but a conv block"),
         ("c1, c2", "torch.cat([x, x[:, :8]], 1)", "down", [24], "24 channels at half the size"),

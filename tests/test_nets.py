@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import subprocess
 import sys
 
@@ -290,10 +291,18 @@ def test_the_width_is_as_written_where_nothing_scales_it(args, keys, width):
     assert model[0].out_channels == [width, 2 * width, 4 * width, 8 * width]
 
 
-def test_the_classifier_can_be_imported_first():
+def test_the_classifier_can_be_imported_first(tmp_path):
+    config = {"nc": 3, "backbone": [[-1, 1, "Conv", [16]]], "head": [[-1, 1, "Classifier", ["nc"]]]}
+    model = tasks.ClassificationModel(config, verbose=False)
+    torch.save({"model": model, "train_args": {"task": "classify"}}, tmp_path / "net.pt")
     code = (
-        "from yolograft.host.classifier import Classifier; import torch;"
-        "print(Classifier in torch.serialization.get_safe_globals())"
+        "from yolograft.host.classifier import Classifier; from ultralytics import YOLO;"
+        "print(type(YOLO('net.pt').model.model[-1]) is Classifier)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    safe = {**os.environ, "ULTRALYTICS_SAFE_LOAD": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=safe, check=False
+    )
+    assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] == "True"

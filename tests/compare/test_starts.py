@@ -225,7 +225,7 @@ def test_a_dry_run_refuses_data_that_nobody_can_fetch(tmp_path, model, capsys):
     "words",
     [
         ["--recipes", "ca, se", "--device", "cpu"],
-        ["--recipes", " ca ,se,", "--device", "cpu", "device=cpu"],
+        ["--recipes", " ca ,se,"],
         ["--recipes=ca,se", "--device=cpu"],
     ],
 )

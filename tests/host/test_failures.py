@@ -100,16 +100,16 @@ def test_the_row_of_a_stage_with_a_failing_block_inside_is_reported():
     text = refusal(detect, [-1, 1, "C2f_Picky", [16, True, {"run": "key"}]])
     assert text.startswith("my.yaml, row 1 (backbone): Picky: KeyError: 'mode'")
     text = refusal(detect, [-1, 1, "C2f_Picky", [16, True, {"run": "tuple"}]])
-    assert text.startswith("my.yaml, row 1 (backbone): Picky returned a tuple, not a map")
+    assert text.startswith("my.yaml, row 1 (backbone): Picky returns a tuple, not a feature map")
 
 
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("tuple", "returned a tuple, not a map"),
-        ("list", "returned a list, not a map"),
-        ("dict", "returned a dict, not a map"),
-        ("none", "returned None, not a map"),
+        ("tuple", "returns a tuple, not a feature map"),
+        ("list", "returns a list, not a feature map"),
+        ("dict", "returns a dict, not a feature map"),
+        ("none", "returns None, not a feature map"),
     ],
 )
 def test_a_block_that_returns_no_map_is_reported(kind, says):

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from types import ModuleType
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from yolograft import registry
-from yolograft.host import parser
+from yolograft.host import parser, trial
 from yolograft.registry import Block, ConfigError, refuse
 
 
@@ -59,7 +59,7 @@ def _blame(model: nn.Module, run: Callable) -> str:
         block = split(row[2])[1]
         if block is None:
             continue
-        where = f"{parser._where(config, i)}: "
+        where = parser._where(config, i)
         enter, leave, check = _watch(where, block, running)
         handles += [layer.register_forward_pre_hook(enter), layer.register_forward_hook(leave)]
         cls = registry.load(block)
@@ -72,7 +72,7 @@ def _blame(model: nn.Module, run: Callable) -> str:
     except Exception as error:
         if parser.is_memory(error):
             raise
-        return f"{running[-1][0]}{parser.blamed(running[-1][1], error)}" if running else ""
+        return f"{running[-1][0]}: {parser.blamed(running[-1][1], error)}" if running else ""
     finally:
         for handle in handles:
             handle.remove()
@@ -89,15 +89,13 @@ def _watch(where: str, block: Block, running: list) -> tuple[Callable, Callable,
         running.pop()
 
     def check(module, inputs, output):
-        several = block.role in ("backbone", "classifier")
-        if not several and not isinstance(output, Tensor):
-            kind = "None" if output is None else f"a {type(output).__name__}"
-            refuse(f"{where}{block.name} returned {kind}, not a map", "return one tensor")
+        if block.role not in ("backbone", "classifier"):
+            trial.check_tensor(output, block, where)
         if block.role == "gate" and output.shape != inputs[0].shape:
             before, after = (tuple(t.shape) for t in (inputs[0], output))
             refuse(
-                f"{where}{block.name} returned the shape {after} for {before}, but it has to keep "
-                "the shape",
+                f"{where}: {block.name} returned the shape {after} for {before}, but it has to "
+                "keep the shape",
                 "register it with another role",
             )
 

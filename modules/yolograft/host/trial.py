@@ -64,11 +64,7 @@ def _run(module: nn.Module, shape: tuple[int, ...]) -> list[Any]:
 def _check_map(
     result: Any, block: Block, channels: tuple, where: str, shape: tuple, inside: bool
 ) -> None:
-    if not isinstance(result, Tensor):
-        refuse(
-            f"{where}: {block.name} returns a {type(result).__name__}, not a feature map",
-            "return one tensor (batch, channels, height, width)",
-        )
+    check_tensor(result, block, where)
     _, c1, rows, columns = shape
     width = {"gate": c1, "widen": 4 * c1}.get(block.role, channels[-1] if channels else c1)
     promise, size = f"returns {width} channels", result.shape[2:]
@@ -82,6 +78,25 @@ def _check_map(
             f"a {block.role} block {promise}",
             "correct the block, or register it with the role that fits: gate keeps the shape, conv "
             "returns c2 channels, down also halves the map",
+        )
+
+
+def check_tensor(result: Any, block: Block, where: str) -> None:
+    """Refuse a block that returns anything but one feature map.
+
+    Args:
+        result: What it returned.
+        block: Its row of the table.
+        where: File and row, for the message.
+
+    Raises:
+        ConfigError: If the result is no tensor.
+    """
+    if not isinstance(result, Tensor):
+        kind = "None" if result is None else f"a {type(result).__name__}"
+        refuse(
+            f"{where}: {block.name} returns {kind}, not a feature map",
+            "return one tensor (batch, channels, height, width)",
         )
 
 
