@@ -151,7 +151,7 @@ Validate a checkpoint and print the COCO table; `yolo val` is the same.
 """
 _CHECK = """\
 Read COCO JSON and look at each image: what it holds, what training would leave out or change and
-why, and a contact sheet of pictures with their boxes, masks and keypoints. Several files, or a data
+why, and a contact sheet of images with their boxes, masks and keypoints. Several files, or a data
 YAML that names them, are also compared: which images do they share?
 
   yolograft coco check instances_train.json --images train -o sheet.jpg
@@ -206,7 +206,7 @@ def _add_coco(commands: argparse._SubParsersAction) -> None:
     check = _add(
         coco.add_subparsers(dest="action", required=True, metavar="ACTION"),
         "check",
-        "count what COCO JSON holds, tell what is wrong, draw its pictures",
+        "count what COCO JSON holds, list what is wrong, draw its images",
         _CHECK,
     )
     check.add_argument(
@@ -221,7 +221,7 @@ def _add_coco(commands: argparse._SubParsersAction) -> None:
         type=Path,
         action="append",
         metavar="DIR",
-        help="the pictures, one folder for all files or one each; left out: the usual layouts",
+        help="folder of the images, one for all files or one each; left out: the usual layouts",
     )
     check.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the sheet here")
     check.add_argument("--json", action="store_true", help="print the counts and findings as JSON")
@@ -242,7 +242,7 @@ def _add_data(parser: argparse.ArgumentParser, splits: tuple[str, ...]) -> None:
             f"--{split}-images",
             action="append",
             metavar="DIR",
-            help="its pictures; left out: the usual layouts beside the JSON",
+            help="its images; left out: the usual layouts beside the JSON",
         )
     _add_allow(data)
 

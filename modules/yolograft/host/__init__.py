@@ -20,7 +20,7 @@ build.py      ``ultralytics.data.build``'s                  its images and targe
               ``build_yolo_dataset``                        the JSON
 rtdetr.py     ``build_dataset`` of RT-DETR's trainer and    RT-DETR reads COCO JSON too
               validator
-validator.py  ``BaseValidator.__call__``, steps of          the official COCO numbers are told
+validator.py  ``BaseValidator.__call__``, steps of          the official COCO numbers are added
               ``DetectionValidator`` and
               ``SegmentationValidator``,
               ``DetMetrics.results_dict``
