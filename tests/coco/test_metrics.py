@@ -137,6 +137,26 @@ def test_random_poses_equal_pycocotools(tmp_path, seed):
     compare(found["bbox"], official(file, rows, "bbox"))
 
 
+def test_a_category_without_poses_has_no_number_beside_those_that_have(tmp_path):
+    data = content(6)
+    with_poses(data, np.random.default_rng(0))
+    for row in data["annotations"]:
+        row["category_id"] = 7 if row["category_id"] == 40 else row["category_id"]
+    file = write(tmp_path / "a.json", data)
+    keys = ("image_id", "category_id", "bbox", "keypoints")
+    own = (row for row in data["annotations"] if not row["iscrowd"])
+    rows = [{"score": 0.9, **{key: row[key] for key in keys}} for row in own]
+    recorder = record(file, rows, "pose", sigmas=[0.2] * 5)
+    numbers = recorder.evaluate()
+    compare(numbers["keypoints"], official(file, rows, "keypoints", [0.2] * 5))
+    recorder.write(tmp_path, numbers, final=False)
+    classes = json.loads((tmp_path / "coco_metrics.json").read_text())["classes"]
+    found = {one["name"]: one["keypoints"]["AP"] for one in classes}
+    assert found["owl"] is None
+    assert found["cat"] > 0.9
+    assert found["dog"] > 0.9
+
+
 def real(name):
     root = os.environ.get("YOLOGRAFT_TEST_DATA")
     if not root:

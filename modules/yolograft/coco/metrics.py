@@ -468,8 +468,9 @@ def _run(
     extra = {"kpt_oks_sigmas": sigmas} if kind == "keypoints" and sigmas is not None else {}
     run = COCOeval_faster(truth, found, iouType=kind, **quiet, **extra)
     run.params.imgIds = images
-    if classes is not None:
-        run.params.catIds = classes or [0]  # an empty list would stand for all
+    if classes is None:  # faster-coco-eval leaves out categories that have no pose
+        classes = [row["id"] for row in categories]
+    run.params.catIds = classes or [0]  # an empty list would stand for all
     run.evaluate()
     run.accumulate()
     run.summarize()
