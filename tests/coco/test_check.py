@@ -128,6 +128,21 @@ def test_refusals(check, options, says):
     assert "\n\nHint: " in out
 
 
+def test_names_that_would_break_the_table(check):
+    def edit(data):
+        data["categories"][0]["name"] = "\x1b[31mred\nlines"
+        data["categories"][1]["name"] = "x" * 300
+        data["categories"].append({"id": 99, "name": "a\rb"})
+
+    _, out = check(edit=edit)
+    table = out[out.index("  id  class") :]
+    assert "\x1b" not in table
+    assert "\r" not in table
+    assert r"\x1b[31mred\nlines" in table
+    assert r"a\rb" in table[table.index("classes without a box") :]
+    assert max(map(len, table[: table.index("boxes of")].splitlines())) < 100
+
+
 def test_no_coco_json(tmp_path, capsys):
     write(tmp_path / "results.json", json.dumps([{"image_id": 1}]))
     assert cli.main(["coco", "check", str(tmp_path / "results.json")]) == 2

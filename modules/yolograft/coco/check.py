@@ -222,7 +222,10 @@ def summary(found: dict[str, Any], report: Report) -> str:
     ]
     if used["boxes"]:
         rows = [("id", "class", "boxes", "images")]
-        rows += [tuple(map(str, one.values())) for one in found["classes"]]
+        rows += [
+            (str(one["id"]), _in_line(one["name"]), str(one["boxes"]), str(one["images"]))
+            for one in found["classes"]
+        ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for key, name, n, m in rows:
             row = (key.rjust(widths[0]), name.ljust(widths[1]), n.rjust(widths[2]), m)
@@ -232,9 +235,15 @@ def summary(found: dict[str, Any], report: Report) -> str:
         empty = found["empty_classes"]
         if empty:
             more = f", ... {len(empty)} in all" if len(empty) > 9 else ""
-            lines.append(f"  classes without a box: {', '.join(empty[:9])}{more}")
+            lines.append(f"  classes without a box: {', '.join(map(_in_line, empty[:9]))}{more}")
     lines.append(str(report) if report else "  nothing to complain about")
     return "\n".join(lines)
+
+
+def _in_line(name: str) -> str:
+    """Return a name for a table: not too long, and nothing that a terminal takes for a command."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 # ------------------------------------------------------------------------------------ sheet
