@@ -450,6 +450,15 @@ def test_a_failed_evaluation_leaves_blanks(coco, tmp_path):
     assert there[:2] == [False, True]
 
 
+def test_what_failed_in_each_epoch_is_told_at_the_end_again(coco, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("ultralytics.engine.validator.LOGGER.warning", told.append)
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    options = {"imgsz": 64, "batch": 4, "workers": 0, "device": "cpu", "plots": False}
+    YOLO("yolov8n.yaml").train(data=str(coco()), epochs=2, project=str(tmp_path), **options)
+    assert sum("COCO metrics left out" in one for one in told) == 2
+
+
 def test_the_command_prints_no_other_numbers(coco, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file, run = coco(), tmp_path / "run"

@@ -293,7 +293,7 @@ def _finish(validator: Any, stats: Any, module: ModuleType) -> Any:
         reason = held.reason
     if reason is None:
         module.LOGGER.info(metrics.table(held.numbers))
-    elif reason != getattr(validator, "_yolograft_said", None):
-        validator._yolograft_said = reason  # once, not after each epoch
+    elif not validator.training or reason != getattr(validator, "_yolograft_said", None):
+        validator._yolograft_said = reason  # once, not after each epoch; and at the end
         module.LOGGER.warning(f"COCO metrics left out: {reason}")
     return stats
