@@ -108,6 +108,13 @@ def test_a_letter_that_lies_decides_nothing():
         warm(model, tagged(other))
 
 
+def test_a_checkpoint_that_does_not_name_its_scale_is_taken_for_what_it_is():
+    source = tagged(pinned("s"))
+    del source.yaml["scale"]  # alone, it builds scale n
+    model = tasks.DetectionModel(yolograft.patch(pinned("s"), "se"), verbose=False)
+    assert warm(model, source).carried == 355
+
+
 def test_rows_of_other_width_and_depth_are_edits_and_cost_only_themselves():
     config = pinned()
     config["backbone"][4][1], config["head"][5][3] = 12, [320]

@@ -239,6 +239,13 @@ def test_unknown_keys_and_the_base_are_left_alone():
     assert yaml.safe_dump(base) == before
 
 
+@pytest.mark.parametrize(("written", "made"), [("ca", ["ca", "sk"]), (None, ["sk"])])
+def test_the_names_in_a_record_may_be_edited(written, made):
+    config = yolograft.patch("yolov8n.yaml", "ca")
+    config["graft"]["recipe"] = written
+    assert yolograft.patch(config, "sk")["graft"]["recipe"] == made
+
+
 def test_origins_name_the_first_base_through_several_grafts():
     once = graft("yolov8n.yaml", "ca")
     assert once.config["graft"]["base"] == "yolov8.yaml"

@@ -295,6 +295,11 @@ BAD = [
     5,
     True,
     ["nn.ReLU()"],
+    "nn.BatchNorm2d(8)",  # the width of some layers only
+    "nn.Conv2d(3, 3, 1)",
+    "nn.GLU()",
+    "nn.ModuleList()",
+    "nn.MultiheadAttention(4, 2)",
 ]
 
 

@@ -70,6 +70,16 @@ def test_a_list_and_names_of_modules():
     assert all(".cv2." in n or ".dfl" in n for n in frozen if n.startswith("model.28."))
 
 
+@pytest.mark.parametrize(
+    "edit", [lambda r: r[::-1], lambda r: [None] * len(r), lambda r: [3, *r[1:]]]
+)
+def test_a_broken_record_counts_for_nothing(edit):
+    config = yolograft.patch({**deepcopy(PINNED), "scale": "n"}, "cbam")
+    config["graft"]["rows"] = edit(config["graft"]["rows"])
+    model = tasks.DetectionModel(config, verbose=False)
+    assert freeze.translate(model, [0, 9]) == ([], "")
+
+
 def test_without_a_record_rows_are_counted_as_they_are():
     config = yolograft.patch({**deepcopy(PINNED), "scale": "n"}, "cbam")
     short = {**config, "graft": {**config["graft"], "rows": config["graft"]["rows"][1:]}}

@@ -491,4 +491,6 @@ def _provenance(config: dict, names: list[str], origins: list[Origin]) -> dict:
             texts.append(f"{origin.relation} {parent}")
         else:
             texts.append(parent)
-    return {"base": before["base"], "recipe": [*before.get("recipe", []), *names], "rows": texts}
+    made = before.get("recipe") or []
+    made = made if isinstance(made, list) else [str(made)]  # a user may have written one name
+    return {"base": before["base"], "recipe": [*made, *names], "rows": texts}

@@ -54,13 +54,20 @@ def by_config(model: nn.Module) -> nn.Module:
     """Return a model of the layers that another's config builds, to find out what each of them is.
 
     Args:
-        model: The model of a checkpoint. Its own head stays: its width is not in the config.
+        model: The model of a checkpoint. Its own head stays, for its width is not in the config,
+            and so do layers of another size: the config may say nothing of the scale.
     """
     built = rebuild(model)
     if built is None:
         return model
+
+    def resized(new: nn.Module, old: nn.Module) -> bool:
+        return any(name == "shape" for _, name, _, _ in departures(new, old))
+
+    pairs = zip(built[:-1], model.model, strict=False)
+    layers = [old if resized(new, old) else new for new, old in pairs]
     view = copy.copy(model)
-    view._modules = {**model._modules, "model": nn.Sequential(*built[:-1], model.model[-1])}
+    view._modules = {**model._modules, "model": nn.Sequential(*layers, model.model[-1])}
     return view
 
 

@@ -227,16 +227,25 @@ def check_evaluated(config: dict, name: str = "") -> None:
 
 
 def _check_activation(value: object, fact: str) -> None:
+    import torch
     from torch import nn
 
     kind, args, named = _literal_call(value) if isinstance(value, str) else ("", [], {})
     cls, reason = getattr(nn, kind, None), "is not an activation of torch.nn"
     if isinstance(cls, type) and issubclass(cls, nn.Module):
+        maps = torch.zeros(2, 8, 4, 4), torch.zeros(2, 12, 4, 4)  # of any width
+        does = "cannot be built"
         try:
-            cls(*args, **named)
-            return
+            with registry.undisturbed(), torch.no_grad():
+                activation = cls(*args, **named)
+                does = "cannot be applied to any feature map"
+                shapes = [activation(one).shape for one in maps]
         except Exception as error:
-            reason = f"cannot be built ({type(error).__name__}: {error})"
+            reason = f"{does} ({type(error).__name__}: {error})"
+        else:
+            if shapes == [one.shape for one in maps]:
+                return
+            reason = "changes the shape of a feature map"
     refuse(
         f"{fact} {reason}",
         "write a class of torch.nn with literal arguments: nn.SiLU(), nn.LeakyReLU(0.1)",

@@ -3,7 +3,8 @@
 Blocks that were put between the rows of a base shift the numbers of those behind them:
 ``freeze=10`` would freeze blocks that nothing has trained, and leave out rows that it was meant
 for. The config's record, its key ``graft``, says which row of the base each row is. Blocks stay
-trainable, also inside a frozen stage. A config without a record is counted as it is.
+trainable, also inside a frozen stage. A config without a record, or with one that was broken by
+hand, is counted as it is.
 
 The host reads ``args.freeze`` while it sets up a training, and keeps it in checkpoints, so what the
 user gave is put back afterwards.
@@ -12,6 +13,7 @@ user gave is put back afterwards.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -126,9 +128,18 @@ def _record(config: dict) -> tuple[str, list[int | str]]:
             made = engine.patch("yolov8.yaml", recipe)
             if all(made[part] == config[part] for part in ("backbone", "head")):
                 record = made["graft"]
-    if not isinstance(record, dict) or not isinstance(record.get("rows"), list):
+    rows = record.get("rows") if isinstance(record, dict) else None
+    if not isinstance(rows, list) or not _in_order(rows):
         return "", []
-    return str(record.get("base", "")), record["rows"]
+    return str(record.get("base") or ""), rows
+
+
+def _in_order(origins: list) -> bool:
+    """Tell whether origins name rows of a base, each that stayed once and in its place."""
+    if not all(re.fullmatch(r"((after|for|in) )?\d+", str(row)) for row in origins):
+        return False
+    stayed = [int(str(row).rpartition(" ")[2]) for row in origins if not _inserted(row)]
+    return stayed == sorted({*stayed})
 
 
 def _solid(name: str, module: nn.Module, path: str, label: str) -> list[str]:
