@@ -53,3 +53,32 @@ def yolo(tmp_path_factory):
         return done.stdout
 
     return call
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    """The lines that Ultralytics' logger is given as information."""
+    from ultralytics.utils import LOGGER
+
+    lines = []
+    monkeypatch.setattr(LOGGER, "info", lines.append)
+    return lines
+
+
+@pytest.fixture
+def own_blocks():
+    """Blocks that a test registers are forgotten after it."""
+    from yolograft import registry
+
+    kept = [(t, dict(t)) for t in (registry._blocks, registry._names, registry._classes)]
+    yield
+    for table, before in kept:
+        table.clear()
+        table.update(before)

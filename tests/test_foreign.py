@@ -29,13 +29,7 @@ from yolograft import ConfigError, registry
 README = Path(__file__).parents[1] / "README.md"
 
 
-@pytest.fixture(autouse=True)
-def _clean():
-    kept = [(t, dict(t)) for t in (registry._blocks, registry._names, registry._classes)]
-    yield
-    for table, before in kept:
-        table.clear()
-        table.update(before)
+pytestmark = pytest.mark.usefixtures("own_blocks")
 
 
 def parse(*rows, **config):

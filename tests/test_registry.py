@@ -37,17 +37,7 @@ class Twice(nn.Module):
         return self.act(2 * self.conv(x))
 
 
-@pytest.fixture(autouse=True)
-def _clean():
-    blocks, names, classes = dict(registry._blocks), dict(registry._names), dict(registry._classes)
-    yield
-    for table, before in (
-        (registry._blocks, blocks),
-        (registry._names, names),
-        (registry._classes, classes),
-    ):
-        table.clear()
-        table.update(before)
+pytestmark = pytest.mark.usefixtures("own_blocks")
 
 
 def parse(*rows):

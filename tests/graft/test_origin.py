@@ -14,7 +14,6 @@ from torch import nn
 from ultralytics import YOLO
 from ultralytics.nn import tasks
 from ultralytics.nn.modules import Bottleneck, C2f, Conv
-from ultralytics.utils import LOGGER
 
 import yolograft
 from yolograft import ConfigError, cli
@@ -124,18 +123,7 @@ CHANGES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def logged(monkeypatch):
-    lines = []
-    monkeypatch.setattr(LOGGER, "info", lines.append)
-    return lines
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def trained(config=CONFIG):

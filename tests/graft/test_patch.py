@@ -23,13 +23,6 @@ OWN = {"hrnet"}
 STOCK = sorted((ROOT / "cfg" / "models").rglob("*.yaml"))
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def rows(config):
     return [*config["backbone"], *config["head"]]
 

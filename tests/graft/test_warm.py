@@ -31,20 +31,6 @@ UNGATED = {"spd", "dcn", "nl", "gc", "stn"}
 HOMELESS = {"acmix": 36, "aspp": 12}
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def logged(monkeypatch):
-    lines = []
-    monkeypatch.setattr(LOGGER, "info", lines.append)
-    return lines
-
-
 def trained(config, kind=tasks.DetectionModel, **kwargs):
     """Return a model whose every tensor is its own."""
     model = kind(deepcopy(config), verbose=False, **kwargs)

@@ -13,14 +13,7 @@ from ultralytics.nn.tasks import DetectionModel
 import yolograft
 from yolograft import registry
 
-
-@pytest.fixture(autouse=True)
-def _clean():
-    kept = [(t, dict(t)) for t in (registry._blocks, registry._names, registry._classes)]
-    yield
-    for table, before in kept:
-        table.clear()
-        table.update(before)
+pytestmark = pytest.mark.usefixtures("own_blocks")
 
 
 def model_with(cls, args=(), role=None, count=1):

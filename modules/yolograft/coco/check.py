@@ -282,7 +282,7 @@ def sheet(sets: list[CocoDataset]) -> np.ndarray:
 
 
 def _tile(dataset: CocoDataset, i: int) -> np.ndarray:
-    """Return one picture with its boxes, masks and keypoints, its file name below."""
+    """Return one image with its boxes, masks and keypoints, its file name below."""
     picture = dataset.load_image(i)[0]
     if picture.ndim == 2 or picture.shape[2] == 1:
         picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
