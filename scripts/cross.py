@@ -38,7 +38,8 @@ from unittest import mock
 from processor import processor
 
 from yolograft import ConfigError, registry
-from yolograft.graft import engine, recipes
+from yolograft.errors import nearest
+from yolograft.graft import edits, recipes
 from yolograft.graft.graph import split
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -162,7 +163,7 @@ def listed(known: list[str]) -> Callable[[str], list[str]]:
     def names(text: str) -> list[str]:
         for name in text.split(","):
             if name not in known:
-                hint = registry.nearest(name, known) or f"there are {', '.join(known)}"
+                hint = nearest(name, known) or f"there are {', '.join(known)}"
                 msg = f"{name!r} is unknown; {hint}"
                 raise argparse.ArgumentTypeError(msg)
         return text.split(",")
@@ -274,7 +275,7 @@ def cell(base: str, recipe: str, scale: str = "", export: bool = False) -> dict:
     import torch
     from ultralytics.nn import tasks
 
-    from yolograft.graft.report import host_model
+    from yolograft.graft.preview import host_model
 
     config = tasks.yaml_model_load(str(stock()[base]))
     if scales := config.get("scales"):
@@ -283,7 +284,7 @@ def cell(base: str, recipe: str, scale: str = "", export: bool = False) -> dict:
     if export:  # of one class, NMS-free heads return all that there is: none is at the edge
         config["nc"] = 3 if tasks.guess_model_task(config) == "classify" else 1
     start = time.process_time()
-    grafted = engine.graft(config, recipe)
+    grafted = edits.graft(config, recipe)
     patching = time.process_time() - start
     found = {"at": config.get("scale", ""), "patching": round(patching, 3)}
     for seed in range(SEEDS):
@@ -548,7 +549,7 @@ def costs(names: list[str]) -> str:
     """Return a table of what building a model takes, stock and grafted, by recipe."""
     from ultralytics.nn import tasks
 
-    from yolograft.host import parser
+    from yolograft import parser
 
     spent = dict.fromkeys(("parse", "host", "blocks"), 0.0)
 
@@ -581,7 +582,7 @@ def costs(names: list[str]) -> str:
     ):
         for name in names:
             stock_config = tasks.yaml_model_load(f"{BUILT}.yaml")
-            grafted = engine.graft(stock_config, name).config
+            grafted = edits.graft(stock_config, name).config
             rounds = [(build(stock_config)[0], *build(grafted)) for _ in range(ROUNDS + 1)][1:]
             one, other, blocks, wrap = (median(column) for column in zip(*rounds, strict=True))
             ms = [f"{1e3 * x:.1f}" for x in (one, other, blocks, wrap)]

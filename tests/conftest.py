@@ -23,7 +23,7 @@ def _seed():
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory):
     """A data YAML of the drawn data set, in a folder of its own."""
-    from yolograft.host.configs import CFG
+    from yolograft.files import CFG
     from yolograft.shapes import draw
 
     folder = tmp_path_factory.mktemp("data")

@@ -14,8 +14,9 @@ import torch
 import yaml
 from ultralytics.nn import tasks
 
-from yolograft.graft import graft, write
-from yolograft.host.configs import CFG
+from yolograft.config import write
+from yolograft.files import CFG
+from yolograft.graft import graft
 
 #: One config for each way in: a gate behind stages, a convolution inside them that exports by
 #: another path, a down-sampling, a backbone. The others are under `pytest -m slow`.

@@ -20,8 +20,8 @@ from ultralytics.nn.tasks import ClassificationModel, guess_model_task
 import yolograft
 from yolograft import ConfigError
 from yolograft.blocks import HRNet, SKUnit
+from yolograft.files import CFG
 from yolograft.host.classifier import Classifier
-from yolograft.host.configs import CFG
 
 #: Net -> parameters, and GMACs at 224 x 224 as the authors' nets have them (of SKNet-101, whose
 #: figure they round, as counted here).

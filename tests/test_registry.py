@@ -11,7 +11,7 @@ from ultralytics.nn import tasks
 
 import yolograft
 from yolograft import ConfigError, registry
-from yolograft.host.configs import CFG
+from yolograft.files import CFG
 
 
 class Gain(nn.Module):

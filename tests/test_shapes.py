@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from yolograft import shapes
-from yolograft.host.configs import CFG
+from yolograft.files import CFG
 
 SMALL = {"train": 4, "val": 2}
 

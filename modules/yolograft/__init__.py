@@ -11,7 +11,7 @@ __all__ = ["Block", "ConfigError", "blocks", "count", "patch", "register"]
 
 _LAZY = {
     "Block": "yolograft.registry",
-    "ConfigError": "yolograft.registry",
+    "ConfigError": "yolograft.errors",
     "register": "yolograft.registry",
     "count": "yolograft.cost",
     "patch": "yolograft.graft",

@@ -1,8 +1,8 @@
-"""Wait for the Ultralytics modules that the host room wraps.
+"""Wait for the Ultralytics modules that the hooks wrap.
 
 Runs at every Python start, so it imports only what is loaded by then. When one of the watched
-modules has been executed, ``yolograft.host.attach`` is called with its name; until then Ultralytics
-is not touched.
+modules has been executed, ``yolograft.hooks.attach`` is called with its name; until then
+Ultralytics is not touched.
 """
 
 import sys
@@ -65,9 +65,9 @@ def _listen(spec):
 
 def _attach(name):
     try:
-        from yolograft import host
+        from yolograft import hooks
 
-        host.attach(name)
+        hooks.attach(name)
     except Exception as error:  # stock Ultralytics has to work whatever is wrong with us
         sys.stderr.write(f"WARNING yolograft is off: {error}. Hint: run `yolograft doctor`.\n")
 

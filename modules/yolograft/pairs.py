@@ -11,7 +11,7 @@ import ast
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from yolograft.registry import nearest, refuse
+from yolograft.errors import nearest, refuse
 
 #: Values that stay text, whatever they look like: a run may be called 007.
 _TEXT = ("name", "project")

@@ -10,8 +10,9 @@ import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
-from typing import Any, NoReturn
+from typing import Any
+
+from yolograft.errors import nearest, refuse
 
 #: Stock stages that hold bottlenecks with a 3x3 second convolution: `C2f_SK` and the like.
 HOSTS = ("C2", "C2f", "C3", "C3k2", "BottleneckCSP", "RepNCSPELAN4")
@@ -42,24 +43,6 @@ _WIDTHS = {
 _SETTING = r"kernel|size|stride|pad|dilat|group|head|ratio|reduc|act|norm|drop|depth|\b[ksdgp]\b"
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
-class ConfigError(ValueError):
-    """A model or data YAML, COCO JSON, or a block offered, that cannot be used as it stands."""
-
-
-def refuse(fact: str, hint: str = "") -> NoReturn:
-    """Raise a :class:`ConfigError` that says what is wrong, then what to do.
-
-    Args:
-        fact: File, row, block and value.
-        hint: The remedy.
-
-    Raises:
-        ConfigError: Always.
-    """
-    msg = f"{fact}\n\nHint: {hint}" if hint else fact
-    raise ConfigError(msg)
 
 
 @dataclass(frozen=True)
@@ -286,13 +269,6 @@ def registered() -> dict[type, Block]:
     """Return the blocks of others, by class."""
     _entry_points.read()
     return {cls: _blocks[name] for name, cls in list(_classes.items())}
-
-
-def nearest(name: str, candidates: Iterator[str] | list[str]) -> str:
-    """Return ``did you mean X?`` for the nearest candidate, or an empty string."""
-    by_lower = {c.lower(): c for c in candidates}
-    match = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    return f"did you mean {by_lower[match[0]]}?" if match else ""
 
 
 def suggest(name: str, others: list[str] | None = None) -> str:

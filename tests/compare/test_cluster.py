@@ -6,7 +6,7 @@ import pytest
 
 from yolograft import cli
 from yolograft.compare import cluster
-from yolograft.registry import ConfigError
+from yolograft.errors import ConfigError
 
 from .calls import SETTINGS, WORDS, numbers
 

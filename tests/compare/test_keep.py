@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from yolograft.compare import plan, report, run
-from yolograft.registry import ConfigError
+from yolograft.errors import ConfigError
 
 from .instant import Instant, states
 

@@ -13,8 +13,8 @@ import yaml
 
 from yolograft import cli
 from yolograft.compare import data, plan, run, train
-from yolograft.graft.report import host_model
-from yolograft.registry import ConfigError
+from yolograft.errors import ConfigError
+from yolograft.graft.preview import host_model
 
 SETTINGS = {"imgsz": 64, "device": "cpu", "batch": 4}
 

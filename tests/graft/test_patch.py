@@ -12,11 +12,12 @@ from ultralytics.utils import LOGGER, ROOT
 
 import yolograft
 from yolograft import ConfigError, cli, registry
-from yolograft.graft import engine, graft, recipes, write
+from yolograft.config import write
+from yolograft.files import CFG
+from yolograft.graft import edits, graft, recipes
 from yolograft.graft.graph import Graph
-from yolograft.host.configs import CFG
 
-PINNED = Path(__file__).with_name("yolov8-pinned.yaml")
+PINNED = Path(__file__).parents[1] / "yolov8-pinned.yaml"
 RECIPES = sorted(path.stem for path in (CFG / "recipes").glob("*.yaml"))
 #: A new backbone, which no recipe makes.
 OWN = {"hrnet"}
@@ -81,12 +82,12 @@ def test_every_recipe_on_every_config_of_the_host(path):
         says = says if path.stem in stems else ALSO_REFUSED.get((name, path.stem), "")
         if says:
             with pytest.raises(ConfigError, match=says):
-                engine.plan(graph, steps)
+                edits.plan(graph, steps)
             continue
-        edits = engine.plan(graph, steps)
-        new, origins = engine.splice(graph, edits)
-        assert len(new) == len(graph.rows) + sum(map(len, edits.follow.values())) > 0
-        assert edits.follow or edits.become
+        made = edits.plan(graph, steps)
+        new, origins = edits.splice(graph, made)
+        assert len(new) == len(graph.rows) + sum(map(len, made.follow.values())) > 0
+        assert made.follow or made.become
         last = {origin.row: i for i, origin in enumerate(origins)}
         for row, origin in zip(
             Graph({"backbone": new[:1], "head": new[1:]}).rows, origins, strict=True
@@ -587,7 +588,7 @@ def test_names_that_ask_for_what_is_not_there_are_refused(here, capsys):
 
 @pytest.fixture
 def logged(monkeypatch):
-    from yolograft.host import configs
+    from yolograft.hooks import configs
 
     lines = []
     monkeypatch.setattr(configs, "_told", set())

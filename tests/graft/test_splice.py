@@ -8,7 +8,7 @@ import pytest
 
 from yolograft import ConfigError
 from yolograft.graft import graft
-from yolograft.graft.engine import Edits, splice
+from yolograft.graft.edits import Edits, splice
 from yolograft.graft.graph import Graph
 
 

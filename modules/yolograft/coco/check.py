@@ -21,7 +21,7 @@ from ultralytics.utils.plotting import colors
 from yolograft.coco import config
 from yolograft.coco.dataset import CocoDataset
 from yolograft.coco.report import Report
-from yolograft.registry import ConfigError, refuse
+from yolograft.errors import ConfigError, refuse
 
 #: The contact sheet: columns, rows, and pixels of a picture's longer side.
 COLUMNS, ROWS, SIDE = 4, 3, 480
@@ -64,7 +64,7 @@ def _sources(file: Path, folder: Path | None, allow_missing: bool) -> Iterator[t
         return
     from ultralytics.data import utils
 
-    from yolograft.host.data import find_yaml
+    from yolograft.hooks.data import find_yaml
 
     found = find_yaml(utils, str(file))
     content = config.read(found) if found else None

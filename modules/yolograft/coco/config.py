@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from yolograft.coco.index import Index, is_text, open_index
-from yolograft.registry import refuse
+from yolograft.errors import refuse
 
 #: Where the plan lies in Ultralytics' data dictionary.
 KEY = "yolograft_coco"

@@ -19,7 +19,7 @@ from yolograft.coco import images, rle
 from yolograft.coco.config import KEY, check_categories, line_up
 from yolograft.coco.index import Index, Progress, open_index
 from yolograft.coco.report import Report
-from yolograft.registry import refuse
+from yolograft.errors import refuse
 
 #: Whether this Ultralytics tells duplicates by their polygons, which also orders what is left.
 BY_POLYGON = [*map(int, re.findall(r"\d+", __version__)[:3])] >= [8, 4, 180]

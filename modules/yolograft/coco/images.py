@@ -16,8 +16,9 @@ from urllib.parse import unquote
 import cv2
 import numpy as np
 
-from yolograft.coco.index import Index, cache_folder, locked, save_arrays
-from yolograft.registry import refuse
+from yolograft import files
+from yolograft.coco.index import Index, locked, save_arrays
+from yolograft.errors import refuse
 
 #: States of a picture.
 GOOD, CUT, MISSING, BROKEN, TINY = range(5)
@@ -185,7 +186,7 @@ def inspect(paths: list[str], prefix: str = "") -> tuple[np.ndarray, np.ndarray,
     # How a rotated picture is read depends on both.
     key = "\n".join([*paths, __version__, cv2.__version__])
     digest = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
-    kept = cache_folder() / f"{digest[:40]}-images-v2.npz"
+    kept = files.cache("coco") / f"{digest[:40]}-images-v2.npz"
     with locked(kept), ThreadPool(NUM_THREADS) as pool:
         marks = np.array(pool.map(_mark, paths, chunksize=256), dtype=np.int64).reshape(-1, 2)
         state, size, turn, old = _load(kept, len(paths))

@@ -8,29 +8,25 @@ import json
 import math
 import os
 import re
-import socket
 import stat
-import sys
-import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import orjson
 
+from yolograft import files
 from yolograft.coco import rle
 from yolograft.coco.report import Report
-from yolograft.registry import refuse
+from yolograft.errors import refuse
 
 #: The annotations of a JSON that has no list of them, as those of test sets.
 NONE: list = []
-
-_DAY = 24 * 60 * 60
 
 #: Pieces that annotations are parsed in.
 _PIECE = 1 << 20
@@ -127,17 +123,6 @@ _ARRAYS += ("masks", "mask_lengths", "mask_sizes")
 _WORDS = ("categories", "keypoints", "ids", "names", "crowds", "total", "annotated", "written")
 
 
-def cache_folder() -> Path:
-    """Return the user's cache folder for yolograft."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "yolograft" / "coco"
-
-
 def open_index(file: str | Path) -> Index:
     """Return the index of a JSON file, from the cache where its content is known.
 
@@ -151,7 +136,7 @@ def open_index(file: str | Path) -> Index:
     """
     file = Path(file)
     digest = _digest(file)
-    kept = cache_folder() / f"{digest[:40]}-v{VERSION}.npz"
+    kept = files.cache("coco") / f"{digest[:40]}-v{VERSION}.npz"
     with locked(kept):
         index = _load(kept, file, digest)
         if index is None:
@@ -167,19 +152,10 @@ def locked(file: Path):
     Args:
         file: The file.
     """
-    from filelock import FileLock
-
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{file}.lock")
-        lock.acquire()
-    except OSError:  # a read-only home: work without a cache
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a read-only home: work without a cache
+            stack.enter_context(files.locked(Path(f"{file}.lock")))
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _digest(file: Path) -> str:
@@ -281,46 +257,7 @@ def save_arrays(kept: Path, **arrays: np.ndarray) -> None:
         **arrays: Arrays by name.
     """
     with contextlib.suppress(OSError):
-        replace(kept, lambda stream: np.savez(stream, **arrays))
-
-
-def replace(file: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file in one step; in the cache, remove what killed writers have left beside it.
-
-    Args:
-        file: File; its folder is made.
-        write: Called with the open stream.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if cache_folder().parent in file.parents:
-        _sweep(file.parent)
-    writer = f"{os.getpid()}-{threading.get_ident()}@{socket.gethostname()}"
-    part = file.with_name(f"{file.name[:150]}.{writer}.part")
-    try:
-        with part.open("wb") as stream:
-            write(stream)
-        os.replace(part, file)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
-
-
-def _sweep(folder: Path) -> None:
-    """Remove parts whose writer is gone: by its process on this machine, elsewhere by age."""
-    import psutil
-
-    here = socket.gethostname()
-    for part in folder.glob("*.part"):
-        found = re.search(r"\.(\d+)(?:-\d+@(.+))?\.part$", part.name)
-        with contextlib.suppress(OSError):
-            old = time.time() - part.stat().st_mtime > _DAY
-            ours = found and found[2] in (None, here)
-            if found and (old or (ours and not psutil.pid_exists(int(found[1])))):
-                part.unlink()
+        files.write(kept, lambda stream: np.savez(stream, **arrays))
 
 
 # ------------------------------------------------------------------------------------------ parse

@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from yolograft.compare.worker import write
-from yolograft.registry import ConfigError, refuse
+from yolograft import files
+from yolograft.compare.worker import as_json
+from yolograft.errors import ConfigError, refuse
 
 
 class Cluster:
@@ -91,7 +92,7 @@ class Task:
         except self.ray.exceptions.RayError as lost:
             return " ".join(str(lost).split())[:300]
         if record:
-            write(self.record, record)
+            files.write(self.record, as_json(record))
         return error
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from yolograft.registry import ConfigError, refuse
+from yolograft.errors import ConfigError, refuse
 
 _ENDS = 32 * 1024
 

@@ -14,12 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from yolograft import __version__, registry
+from yolograft import __version__
 from yolograft.compare import data as datasets
-from yolograft.graft import engine, recipes, report
+from yolograft.errors import ConfigError, nearest, refuse
+from yolograft.graft import edits, preview, recipes
 from yolograft.graft.graph import without_weights
-from yolograft.host.configs import check_evaluated
-from yolograft.registry import ConfigError, refuse
+from yolograft.hooks.configs import check_evaluated
 
 #: Format of the records; one of another format does not count.
 FORMAT = 1
@@ -348,7 +348,7 @@ def read(file: str | Path) -> dict[str, Any]:
         refuse(f"{file}: the file holds no mapping", f"a plan has the keys {', '.join(known)}")
     for key in content:
         if key not in known:
-            hint = registry.nearest(str(key), known) or f"use {', '.join(known)}"
+            hint = nearest(str(key), known) or f"use {', '.join(known)}"
             refuse(f"{file}: the key {key!r} is unknown", hint)
     if not isinstance(content.get("variants", []), list):
         refuse(f"{file}: `variants` is no list", "write one variant a line, `- sk`")
@@ -365,7 +365,7 @@ def _settings(overrides: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if key in _OWN:
             refuse(f"{key}={value}: this is not for all runs to share", _OWN[key])
         if key not in DEFAULT_CFG_DICT:
-            hint = registry.nearest(key, DEFAULT_CFG_DICT) or "`yolo cfg` lists the settings"
+            hint = nearest(key, DEFAULT_CFG_DICT) or "`yolo cfg` lists the settings"
             refuse(f"{key}={value}: there is no such setting", hint)
     settings = {**DEFAULTS, **overrides}
     devices = _devices(settings.pop("device", None))
@@ -471,7 +471,7 @@ def _load(kind: str, model: str, name: str = "") -> Variant:
     if not isinstance(model, str):
         refuse(f"{model!r} is no model", "give a model YAML or a checkpoint by name or path")
     if not model.endswith(".pt"):
-        config = engine.load_base(model)
+        config = edits.load_base(model)
         return Variant(name or Path(model).stem, kind, model, config)
     file = Path(model)
     if not file.is_file():
@@ -515,12 +515,12 @@ def _variant(given: Any, base: Variant) -> Variant:
     recipe = re.sub(r"\s*([+,])\s*", r"\1", str(recipe).strip())
     words = recipe.replace("+", ",")
     try:
-        result = engine.graft(deepcopy(base.config), words)
+        result = edits.graft(deepcopy(base.config), words)
     except ConfigError as error:
         if recipes.find(recipe.split("+")[0]) or "." in recipe:
             raise
         known = recipes.names()
-        hint = registry.nearest(recipe, known) or f"there are {', '.join(known)}."
+        hint = nearest(recipe, known) or f"there are {', '.join(known)}."
         msg = f"unknown recipe {recipe!r}\n\nHint: {hint} A model ends in .yaml or .pt"
         raise ConfigError(msg) from error
     origins = [o.row if o.relation in ("kept", "in") else None for o in result.origins]
@@ -553,7 +553,7 @@ def _counted(one: Variant, data: dict[str, Any], imgsz: int) -> Variant:
         config["kpt_shape"] = data["kpt_shape"]
     if config.get("scales"):
         config["scale"] = config.get("scale") or next(iter(config["scales"]))
-    cost = report.figures(config, set(), imgsz)
+    cost = preview.figures(config, set(), imgsz)
     return replace(one, config=config, params=cost.params, gflops=cost.gflops)
 
 
@@ -593,7 +593,7 @@ def _other_start(one: Variant, base: Variant) -> str:
     """Return what a variant starts from, if it does not start as the base does."""
     import torch
 
-    from yolograft.graft import transplant
+    from yolograft.warm import transplant
 
     ready = [_pretrained(variant.config) for variant in (one, base)]
     if ready[0] != ready[1]:
@@ -602,7 +602,7 @@ def _other_start(one: Variant, base: Variant) -> str:
         return f"the weights of {one.source}" if one.weights else ""
     if one.kind == "recipe":
         return ""
-    model = report.host_model(one.config)
+    model = preview.host_model(one.config)
     try:
         carried = transplant.warm_start(model, load_checkpoint(base.weights)).carried
     except ConfigError:

@@ -23,7 +23,7 @@ def _one(plan: Plan, variant: Variant) -> float:
     from ultralytics.cfg import get_cfg
     from ultralytics.utils.torch_utils import select_device
 
-    from yolograft.graft.report import host_model
+    from yolograft.graft.preview import host_model
 
     name = plan.devices[0]
     device = select_device(name, verbose=False)

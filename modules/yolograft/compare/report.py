@@ -8,7 +8,6 @@ import html
 import io
 import json
 import math
-import os
 import shlex
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from yolograft import files
 from yolograft.compare import figures, statistics
 from yolograft.compare.evaluate import NAMES
 from yolograft.compare.plan import decimals
@@ -41,9 +41,7 @@ def write(project: Path) -> str:
         ("results.csv", table_csv(rows)),
         ("table.tex", latex(plan, rows)),
     ):
-        part = project / f".{name}.part"
-        part.write_text(text, encoding="utf-8", newline="")
-        os.replace(part, project / name)
+        files.write(project / name, text)
     lines = [f"{row['name']}: {_difference(row)}" for row in rows if row["paired"]]
     lines += filter(None, (plan.get("unequal"), _nothing(rows)))
     return "\n".join([*lines, f"Report: {project / 'report.html'}"])

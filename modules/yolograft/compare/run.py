@@ -28,9 +28,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from yolograft import files
 from yolograft.compare.plan import Plan, Variant, key_of, rows_of, threads, versions
-from yolograft.compare.worker import write
-from yolograft.registry import refuse
+from yolograft.compare.worker import as_json
+from yolograft.errors import refuse
 
 #: Seconds between two looks at the runs.
 _PAUSE = 0.2
@@ -150,7 +151,7 @@ def set_aside(project: Path, ids: list[str]) -> Path:
         Where they are now: a folder like that of a comparison, with the report as it was.
     """
     folder = _aside(project)
-    write(project / "moving.json", {"to": folder.name, "ids": ids})
+    files.write(project / "moving.json", as_json({"to": folder.name, "ids": ids}))
     finish_moving(project)
     return folder
 
@@ -200,18 +201,12 @@ def locked(project: Path) -> Iterator[None]:
     Raises:
         ConfigError: If another process holds it.
     """
-    project.mkdir(parents=True, exist_ok=True)
-    with (project / ".lock").open("w") as stream:
-        with contextlib.suppress(ImportError):  # Windows has no fcntl; there, nothing is held
-            import fcntl
-
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                refuse(
-                    f"{project}: another comparison is running in this folder",
-                    "wait for it, or choose another --project",
-                )
+    with files.locked(project / ".lock", wait=False) as held:
+        if not held:
+            refuse(
+                f"{project}: another comparison is running in this folder",
+                "wait for it, or choose another --project",
+            )
         yield
 
 
@@ -300,7 +295,7 @@ def prepare(job: dict[str, Any]) -> Path:
         else:
             shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write(note, job)
+    files.write(note, as_json(job))
     return folder
 
 
@@ -458,7 +453,10 @@ def _fail(job, error: str, records: Path, board: Board, failed: list) -> None:
     failed.append(job)
     kept = {k: job[k] for k in ("id", "variant", "seed", "key", "inputs", "kind")}
     log = str(Path("runs", job["id"], "log.txt"))
-    write(records / f"{job['id']}.json", {**kept, "status": "failed", "error": error, "log": log})
+    files.write(
+        records / f"{job['id']}.json",
+        as_json({**kept, "status": "failed", "error": error, "log": log}),
+    )
     board.set(job, "failed")
     board.say(f"{job['id']} failed: {error} (see {log})")
 
@@ -470,12 +468,8 @@ def write_plan(plan: Plan) -> None:
         plan: What is compared.
     """
     for one in plan.variants:
-        file = plan.project / "configs" / f"{one.name}.yaml"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(config_text(one), encoding="utf-8")
-        os.replace(part, file)
-    write(plan.project / "plan.json", summary(plan))
+        files.write(plan.project / "configs" / f"{one.name}.yaml", config_text(one))
+    files.write(plan.project / "plan.json", as_json(summary(plan)))
 
 
 def summary(plan: Plan) -> dict[str, Any]:
@@ -508,7 +502,7 @@ def config_text(one: Variant) -> str:
     Args:
         one: The variant.
     """
-    from yolograft.graft.write import flow
+    from yolograft.config.write import flow
 
     lines = [f"# {one.name}: {one.source}, as compared"]
     config = {k: v for k, v in one.config.items() if k != "scales" or v}

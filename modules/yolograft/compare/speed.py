@@ -124,7 +124,7 @@ def _fused(
     config: dict[str, Any], trained: list[float] | None, device: torch.device, dtype: torch.dtype
 ) -> torch.nn.Module:
     """Return a model as its checkpoint runs: with gates that training has opened, or not."""
-    from yolograft.graft.report import host_model
+    from yolograft.graft.preview import host_model
 
     model = host_model(dict(config)).eval()
     with torch.no_grad():

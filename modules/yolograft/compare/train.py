@@ -17,7 +17,6 @@ stores half precision and no generators.
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from pathlib import Path
@@ -27,9 +26,10 @@ import numpy as np
 import torch
 from ultralytics.utils import LOGGER
 
+from yolograft import files
 from yolograft.compare import evaluate
-from yolograft.graft import transplant
-from yolograft.registry import ConfigError
+from yolograft.errors import ConfigError
+from yolograft.warm import transplant
 
 #: Legs of a run; more of them lose less when it is killed, and store more often.
 LEGS = 10
@@ -186,9 +186,7 @@ class _Run:
             "peak": self.peak,
             "csv": self.csv.read_text(encoding="utf-8"),
         }
-        part = self.state_file.with_suffix(".part")
-        torch.save(state, part)
-        os.replace(part, self.state_file)
+        files.write(self.state_file, lambda stream: torch.save(state, stream))
 
     def final_eval(self):
         """Evaluate the best checkpoint, unless the host has changed what was to be trained."""

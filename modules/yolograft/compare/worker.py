@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from yolograft import files
+
 
 def main(argv: list[str]) -> int:
     """Do one job, write its record.
@@ -38,7 +40,7 @@ def main(argv: list[str]) -> int:
         record = speed.measure(job)
     else:
         record = train(job)
-    write(Path(argv[1]), record)
+    files.write(Path(argv[1]), as_json(record))
     for name in ("state.pt", "weights/last.pt"):  # not before: a full disk takes no record
         Path(job["folder"], name).unlink(missing_ok=True)
     return 0
@@ -52,23 +54,13 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def write(file: Path, content: dict[str, Any]) -> None:
-    """Write JSON that is there as a whole or not at all.
+def as_json(content: dict[str, Any]) -> str:
+    """Return the text of a record or a plan.
 
     Args:
-        file: Where.
         content: Plain values; NaN is refused.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with part.open("w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=1, allow_nan=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+    return json.dumps(content, indent=1, allow_nan=False)
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,6 @@ checkpoint.py  a trained model in, a grafted one out
 =============  ==================================================================================
 """
 
-from yolograft.graft.engine import Graft, graft, patch
+from yolograft.graft.edits import Graft, graft, patch
 
 __all__ = ["Graft", "graft", "patch"]

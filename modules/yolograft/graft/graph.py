@@ -16,7 +16,8 @@ from functools import cached_property
 from pathlib import Path
 
 from yolograft import registry
-from yolograft.registry import Block, refuse
+from yolograft.errors import ConfigError, refuse
+from yolograft.registry import Block
 
 #: Pixels of the picture that is run through the rows.
 IMAGE = 256
@@ -70,7 +71,7 @@ class Graph:
     """
 
     def __init__(self, config: dict, name: str = ""):
-        from yolograft.host.configs import check_evaluated  # which imports this room
+        from yolograft.hooks.configs import check_evaluated  # which imports this room
 
         self.config = config
         self.name = name or Path(str(config.get("yaml_file") or "the config")).name
@@ -251,16 +252,16 @@ def trace(config: dict, rows: list, name: str, shape: tuple[int, int, int]) -> l
     """
     try:
         return _run(_build(config, rows, name, shape[0], "meta"), shape, "meta")
-    except registry.ConfigError:
+    except ConfigError:
         raise
     except Exception:  # a layer that wants real memory gets it
         try:
             return _run(_build(config, rows, name, shape[0], "cpu"), shape, "cpu")
-        except registry.ConfigError:
+        except ConfigError:
             raise
         except Exception as error:
             msg = f"{name}: it cannot be built ({type(error).__name__}: {error})"
-            raise registry.ConfigError(msg) from error
+            raise ConfigError(msg) from error
 
 
 def probe(config: dict, row: list, shape: tuple[int, int, int], run: bool) -> tuple | None:
@@ -281,9 +282,9 @@ def probe(config: dict, row: list, shape: tuple[int, int, int], run: bool) -> tu
             _build(config, [[-1, *row]], name, shape[0], "meta")
             return None
         return tuple(trace(config, [[-1, *row]], name, shape)[0].shape[1:])
-    except registry.ConfigError as error:
+    except ConfigError as error:
         text = str(error).removeprefix(f"{name}, row 0 (backbone): ").removeprefix(f"{name}: ")
-        raise registry.ConfigError(text) from error
+        raise ConfigError(text) from error
 
 
 def build(config: dict, rows: list, name: str, ch: int):

@@ -60,11 +60,9 @@ from pathlib import Path
 import yaml
 
 from yolograft import registry
-from yolograft.registry import ConfigError, refuse
+from yolograft.errors import ConfigError, nearest, refuse
+from yolograft.files import CFG
 
-_HERE = Path(__file__).resolve().parents[1]
-#: Inside the package in a wheel, beside modules/ in an editable install or a checkout.
-CFG = _HERE / "cfg" if (_HERE / "cfg").is_dir() else _HERE.parents[1] / "cfg"
 #: Stands before the name of a recipe of the pack.
 BUILT_IN = "builtin:"
 
@@ -211,7 +209,7 @@ def _load(name: str, where: str, users: tuple[Path, ...]) -> Recipe:
     file = find(name)
     if file is None:
         only = [BUILT_IN + one for one in _files(pack)] if name.startswith(BUILT_IN) else names()
-        hint = registry.nearest(name, only) or f"there are {', '.join(only)}"
+        hint = nearest(name, only) or f"there are {', '.join(only)}"
         refuse(f"{where}unknown recipe {name!r}", hint)
     path = Path(file).resolve()
     if path in users:
@@ -270,7 +268,7 @@ def _steps(where: str, raw: object, users: tuple[Path, ...]) -> tuple[Step, ...]
         refuse(f"{where}: {raw!r} is no step", "write {insert: CBAM, at: {level: P3+}}")
     given = [action for action in ACTIONS if action in raw]
     if len(given) != 1:
-        hint = next((registry.nearest(str(k), ACTIONS) for k in raw if k not in ACTIONS), "")
+        hint = next((nearest(str(k), ACTIONS) for k in raw if k not in ACTIONS), "")
         refuse(
             f"{where}: it {'says ' + ' and '.join(given) if given else 'does nothing'}",
             f"write one of {', '.join(ACTIONS)}" if given or not hint else hint,
@@ -341,7 +339,7 @@ def _selector(where: str, raw: object) -> Selector:
     traits = _words(raw.get("is", []))
     for trait in traits:
         if trait not in TRAITS:
-            hint = registry.nearest(str(trait), TRAITS) or f"use one of {', '.join(TRAITS)}"
+            hint = nearest(str(trait), TRAITS) or f"use one of {', '.join(TRAITS)}"
             refuse(f"{where}: is={trait!r} is unknown", hint)
     level = raw.get("level", "")
     level = tuple(level) if isinstance(level, list) else level
@@ -366,5 +364,5 @@ def _check_keys(where: str, raw: dict, known: Iterable[str]) -> None:
     known = list(known)
     for key in raw:
         if key not in known:
-            hint = registry.nearest(str(key), known) or f"use {', '.join(known)}"
+            hint = nearest(str(key), known) or f"use {', '.join(known)}"
             refuse(f"{where}: the key {key!r} is unknown", hint)

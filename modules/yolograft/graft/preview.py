@@ -1,0 +1,151 @@
+"""What a graft changes, as ``yolograft patch`` prints it: rows, parameters, FLOPs and sizes."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+from yolograft.config.write import flow
+from yolograft.graft.edits import Graft
+from yolograft.graft.graph import without_weights
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a model costs: in all, and by row; ``sizes`` are those of the rows' maps."""
+
+    params: int
+    gflops: float
+    rows: dict[int, tuple[int, float]]
+    sizes: dict[int, str]
+
+
+def text(result: Graft) -> str:
+    """Return a table of the changed rows, and the totals against the base.
+
+    Args:
+        result: What :func:`yolograft.graft.graft` returned.
+    """
+    base, new = dict(result.base.config), dict(result.config)
+    classes = base["head"][-1][2] == "Classify"
+    imgsz = 224 if classes else 640
+    scale = base.get("scale") or next(iter(base.get("scales") or ()), "")
+    for config in (base, new):
+        config["scale"] = scale
+    changed = [i for i, origin in enumerate(result.origins) if origin.relation != "kept"]
+    gone = sorted({row.index for row in result.base.rows} - {o.row for o in result.origins})
+    touched = {result.origins[i].row for i in changed if result.origins[i].relation != "after"}
+    before = figures(base, touched | {*gone}, imgsz)
+    after = figures(new, set(changed), imgsz)
+
+    lines = [("", "layer", "before", "after", "parameters", "GFLOPs", "output")]
+    entries = [(result.origins[i].row, 1, i) for i in changed] + [(row, 0, -1) for row in gone]
+    for row, there, i in sorted(entries):
+        old = result.base.rows[row]
+        was = f"{old.label} {flow(old.args)}"
+        if not there:
+            lines.append(("-", str(row), was, "", *_numbers(before.rows[row]), ""))
+            continue
+        now = f"{result.rows[i][2]} {flow(result.rows[i][3])}"
+        cost, size = after.rows[i], after.sizes[i]
+        if result.origins[i].relation == "after":
+            lines.append(("+", str(i), "", now, *_numbers(cost), size))
+        else:
+            both = _numbers(before.rows[row], cost)
+            lines.append(("~", str(i), was, now, *both, size))
+    total = _numbers((before.params, before.gflops), (after.params, after.gflops))
+    lines.append(("", "total", "", "", *total, ""))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    right = {1, 4, 5}
+    table = [
+        "  ".join(
+            cell.rjust(width) if n in right else cell.ljust(width)
+            for n, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    at = f"scale {scale}, " if scale else ""
+    names = " + ".join(one.name for one in result.recipes)
+    return "\n".join([f"{result.base.name} + {names} ({at}{imgsz} pixels)", *table])
+
+
+def _numbers(one: tuple[int, float], other: tuple[int, float] | None = None) -> tuple[str, str]:
+    """Return parameters and GFLOPs as text; of two, the first and the second."""
+    params, gflops = f"{one[0]:,}", f"{one[1]:.2f}"
+    if other is not None:
+        params, gflops = f"{params} -> {other[0]:,}", f"{gflops} -> {other[1]:.2f}"
+    return params, gflops
+
+
+def figures(config: dict, rows: set[int], imgsz: int) -> Figures:
+    """Count a model; nothing is computed, where its layers do without.
+
+    Args:
+        config: What a model YAML holds.
+        rows: Rows to count by themselves, too.
+        imgsz: Pixels of the picture's sides.
+    """
+    model = host_model(config)  # what cannot be built is not tried again
+    try:
+        return _count(model, rows, imgsz, "meta")
+    except (RuntimeError, NotImplementedError):
+        return _count(host_model(config), rows, imgsz, "cpu")
+
+
+def _count(model, rows: set[int], imgsz: int, device: str) -> Figures:
+    import torch
+
+    from yolograft.cost import count
+
+    model = model.eval()
+    if device == "meta":
+        strides = getattr(model.model[-1], "stride", None)
+        model = model.to("meta")
+        if strides is not None:  # the head reads their values
+            model.stride = model.model[-1].stride = strides
+    inputs, sizes = {}, {}
+
+    def note(layer, args, output):
+        inputs[layer.i] = args[0]
+        sizes[layer.i] = "x".join(map(str, output.shape[1:])) if hasattr(output, "shape") else ""
+
+    handles = [layer.register_forward_hook(note) for layer in model.model if layer.i in rows]
+    whole = count(model, imgsz)
+    for handle in handles:
+        handle.remove()
+    with torch.device(device):
+        costs = {i: count(model.model[i], inputs=inputs[i]) for i in rows}
+    by_row = {i: (cost.params, cost.gflops) for i, cost in costs.items()}
+    return Figures(whole.params, whole.gflops, by_row, sizes)
+
+
+def host_model(config: dict):
+    """Return the host's model of a config, by what its head is.
+
+    Args:
+        config: What a model YAML holds. Rows that would download weights are built without.
+    """
+    from ultralytics.nn import tasks
+
+    config = deepcopy(config)
+    for part in ("backbone", "head"):
+        config[part] = [without_weights(row) for row in config[part]]
+    label = config["head"][-1][2]
+    special = {
+        "RTDETRDecoder": "RTDETRDetectionModel",
+        "WorldDetect": "WorldModel",
+        "YOLOEDetect": "YOLOEModel",
+        "YOLOESegment": "YOLOESegModel",
+        "YOLOESegment26": "YOLOESegModel",
+    }
+    by_task = {
+        "detect": "DetectionModel",
+        "segment": "SegmentationModel",
+        "semantic": "SemanticSegmentationModel",
+        "classify": "ClassificationModel",
+        "pose": "PoseModel",
+        "obb": "OBBModel",
+        "depth": "DepthModel",
+    }
+    name = special.get(label) or by_task[tasks.guess_model_task(config)]
+    return getattr(tasks, name)(config, verbose=False)

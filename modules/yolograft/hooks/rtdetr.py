@@ -1,0 +1,29 @@
+"""Wrap ``build_dataset`` of RT-DETR's trainer and validator, which make a dataset of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+from yolograft.ultra import with_globals
+
+
+def make(module: ModuleType, original: Callable) -> Callable:
+    """Return a ``build_dataset`` that knows COCO JSON.
+
+    Args:
+        module: ``ultralytics.models.rtdetr.val`` or ``train``.
+        original: ``build_dataset`` of its class.
+    """
+
+    def build_dataset(self, *args, **kwargs):
+        from yolograft.coco.config import KEY
+
+        if KEY not in self.data:
+            return original(self, *args, **kwargs)
+        from yolograft.coco.rtdetr import CocoRTDETRDataset
+
+        build_ours = with_globals(original, RTDETRDataset=CocoRTDETRDataset)
+        return build_ours(self, *args, **kwargs)  # with the host's arguments
+
+    return build_dataset
