@@ -277,8 +277,8 @@ AT = {"level": "P3+"}
     [
         ({"insert": "CBAN", "at": AT}, ["unknown block 'CBAN'", "did you mean CBAM?"]),
         ({"insert": "Conv", "at": AT}, ["unknown block 'Conv'"]),
-        ({"insert": "SPD", "at": AT}, ["insert SPD: SPDConv is a down block"]),
-        ({"swap": "SPD", "at": AT}, ["swap SPD: SPDConv is a down block"]),
+        ({"insert": "SPD", "at": AT}, ["insert SPD: SPDConv has the role down"]),
+        ({"swap": "SPD", "at": AT}, ["swap SPD: SPDConv has the role down"]),
         ({"insert": "SE"}, ["it does not say where"]),
         ({"insert": "SE", "at": []}, ["`at` is empty"]),
         ({"insert": "SE", "at": "P3"}, ["'P3' is no selector"]),
@@ -299,7 +299,7 @@ AT = {"level": "P3+"}
         ({"insert": "SE", "at": {"module": "C3k2"}}, ["has no C3k2 there", "it has Conv, C2f"]),
         ({"insert": "SE", "at": {"rows": 22}}, ["row 22 is the head"]),
         ({"insert": "SE", "at": {"rows": 40}}, ["row 40 does not exist", "use 0 to 21"]),
-        ({"insert": "SE", "at": {"rows": -1}}, ["rows=-1 is no row number"]),
+        ({"insert": "SE", "at": {"rows": -1}}, ["rows=-1 is not a row number"]),
         ({"insert": "SE", "at": {"is": "conv3x3"}}, ["has no conv3x3 there"]),
         ({"swap": "SK", "at": {"rows": 9}}, ["nothing can be swapped inside", "row 9 (SPPF)"]),
         ({"replace": "SPD", "at": {"rows": 2}}, ["halves the map", "row 2 (C2f) does not"]),
@@ -362,9 +362,12 @@ def test_what_is_already_there_is_not_grafted_again(name):
         ("yolov88n.yaml", ["no such model YAML", "did you mean yolov8.yaml?"]),
         ("best.pt", ["best.pt: there is no such file"]),
         ("coco8.yaml", ["coco8.yaml: the key 'backbone' is missing"]),
-        ("broken.yaml", ["broken.yaml: this is no model YAML"]),
-        ({"backbone": [], "head": []}, ["0 rows are no model"]),
-        ({"backbone": [[-1, 1, "Conv"]], "head": [[-1, 1, "Conv", [8]]]}, ["row 0", "is no row"]),
+        ("broken.yaml", ["broken.yaml: this is not a model YAML"]),
+        ({"backbone": [], "head": []}, ["0 rows are not a model"]),
+        (
+            {"backbone": [[-1, 1, "Conv"]], "head": [[-1, 1, "Conv", [8]]]},
+            ["row 0", "is not a row"],
+        ),
         (
             {"backbone": [[-1, 1, "Conv", [8]]], "head": [[5, 1, "Conv", [8]]]},
             ["row 1 (head): from=5 does not exist", "use -1, or a row from 0 to 0"],
@@ -716,8 +719,8 @@ def test_a_folder_is_no_model(here):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("yolo11s-cbma", ["'cbma' is no recipe", "did you mean cbam?"]),
-        ("yolov8m-p2-spd+cz", ["'cz' is no recipe"]),
+        ("yolo11s-cbma", ["'cbma' is not a recipe", "did you mean cbam?"]),
+        ("yolov8m-p2-spd+cz", ["'cz' is not a recipe"]),
         ("yolo111s-cbam", ["there is no yolo111s.yaml to graft cbam into", "did you mean yolo11?"]),
     ],
 )
