@@ -245,7 +245,7 @@ def test_fuses():
         ([-1, 1, "Classifier", ["nc", 2]], ["arguments ['nc', 2] are not the number of classes"]),
         (
             [-1, 1, "Classifier", ["nc", {"k": 3}]],
-            ["the argument 'k' does not exist", "it takes none"],
+            ["'k' does not exist", "it takes none"],
         ),
         ([-1, 2, "Classifier", ["nc"]], ["repeats=2, but a model has one classifier"]),
         ([-1, 1, "C2f_Classifier", [8]], ["cannot stand inside a stage"]),

@@ -355,10 +355,10 @@ def test_shipped_configs_at_every_scale(name, scale, stock_work):
         ([-1, 1, "SKConv", [32, 3, 0]], ["SKConv: s=0 is too small"]),
         ([-1, 1, "SKConv", [32, 3, 1, 2]], ["argument 2 is", "only c2, k, s", "{branches: 2}"]),
         ([-1, 1, "SKConv", [32, 3, {"k": 5}]], ["SKConv: k is given twice"]),
-        ([-1, 1, "SKConv", [32, {"group": 2}]], ["the argument 'group' does not exist", "did you mean groups?"]),
-        ([-1, 1, "SKConv", [32, {"c1": 2}]], ["the argument 'c1' cannot be given", "the channels come from"]),
+        ([-1, 1, "SKConv", [32, {"group": 2}]], ["'group' does not exist", "did you mean groups?"]),
+        ([-1, 1, "SKConv", [32, {"c1": 2}]], ["'c1' cannot be given", "the channels come from"]),
         ([-1, 1, "SKConv", [32, {"groups": 3}]], ["groups=3 does not divide c1=16", "use 1, 2, 4"]),
-        ([-1, 1, "SKConv", [32, {"act": "nn.ReLU()"}]], ["act='nn.ReLU()' is no activation"]),
+        ([-1, 1, "SKConv", [32, {"act": "nn.ReLU()"}]], ["act='nn.ReLU()' is not an activation"]),
         ([-1, 1, "SPDConv", [32, 3]], ["positional argument 3", "only c2", "{k: 3}"]),
         ([-1, 1, "CBAM", [16]], ["positional argument 16", "{reduction: 16}"]),
         ([-1, 1, "SpaceToDepth", [2]], ["positional argument 2 is one too many"]),
@@ -374,7 +374,7 @@ def test_shipped_configs_at_every_scale(name, scale, stock_work):
         ([-1, 1, "SPPF_SK", [32]], ["SPPF has no bottleneck", "C2, C2f, C3, C3k2"]),
         ([-1, 1, "C3x_SK", [32]], ["C3x has no bottleneck", "C2, C2f, C3, C3k2"]),
         ([-1, 1, "C2f_SPD", [32]], ["C2f_SPD: SPDConv changes the size", "a row of its own"]),
-        ([-1, 1, "C2f_SK", [32, {"kk": 1}]], ["C2f_SK: the argument 'kk' does not exist", "did you mean k?"]),
+        ([-1, 1, "C2f_SK", [32, {"kk": 1}]], ["'kk' does not exist", "did you mean k?"]),
     ],
 )  # fmt: skip
 def test_bad_rows_are_refused_in_one_message(row, says):

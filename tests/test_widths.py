@@ -95,7 +95,7 @@ THEIRS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def _theirs(own_blocks):
     for cls, role in THEIRS.items():
         yolograft.register(cls, role=role)

@@ -366,7 +366,7 @@ def test_what_is_already_there_is_not_grafted_again(name):
         ({"backbone": [], "head": []}, ["0 rows are not a model"]),
         (
             {"backbone": [[-1, 1, "Conv"]], "head": [[-1, 1, "Conv", [8]]]},
-            ["row 0", "is not a row"],
+            ["row 0", "not a row"],
         ),
         (
             {"backbone": [[-1, 1, "Conv", [8]]], "head": [[5, 1, "Conv", [8]]]},
