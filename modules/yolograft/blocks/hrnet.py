@@ -130,8 +130,8 @@ class HRModule(nn.Module):
 
     Raises:
         TypeError: If an argument has the wrong type, or the input is not a list.
-        ValueError: If an argument is out of range, a bottleneck's width is not a multiple of 4, or the
-            maps do not fit.
+        ValueError: If an argument is out of range, a bottleneck's width is not a multiple of
+            4, or the maps do not fit.
 
     Differs from the paper in that maps of odd size are taken: they upsample to the target's size.
     """
