@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_splice import random_recipe, small_config
+from random_configs import random_recipe, small_config
 from test_warm import pinned, trained, warm
 from torch import nn
 from ultralytics import YOLO

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from test_splice import random_recipe, small_config
+from random_configs import random_recipe, small_config
 from torch import nn
 from ultralytics import YOLO
 from ultralytics.nn import tasks
