@@ -294,3 +294,6 @@ def _done(carried: Carried, new: nn.Module, old: nn.Module) -> Carried:
         else:
             carried.fresh = [""]
     return carried
+
+
+STATES, own, is_foreign, is_gated = _STATES, _own, _is_foreign, _is_gated
