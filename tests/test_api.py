@@ -10,11 +10,13 @@ from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from torch import nn
 from ultralytics import RTDETR, YOLO, YOLOWorld
+from ultralytics.data.augment import classify_transforms
 from ultralytics.nn import tasks
 
 import yolograft
@@ -140,7 +142,9 @@ def test_what_is_given_stays_as_it_is(live):
 
 
 def test_a_grafted_model_trains_and_is_what_was_trained(live, shapes):
-    live.train(data=shapes, epochs=1, fraction=0.1, project="runs", name="base", **SMALL)
+    live.train(
+        data=shapes, epochs=1, fraction=0.1, project=Path("runs").absolute(), name="base", **SMALL
+    )
     learned = deepcopy(live.model)
     model = graft_model(live, RECIPE, warm="exact")
     assert difference(model.model, learned) == 0
@@ -152,7 +156,14 @@ def test_a_grafted_model_trains_and_is_what_was_trained(live, shapes):
 
     model.add_callback("on_pretrain_routine_end", note)
     start = model.model.state_dict()
-    model.train(data=shapes, epochs=1, fraction=0.1, project="runs", name="grafted", **SMALL)
+    model.train(
+        data=shapes,
+        epochs=1,
+        fraction=0.1,
+        project=Path("runs").absolute(),
+        name="grafted",
+        **SMALL,
+    )
     assert first.keys() == start.keys()
     assert all(torch.equal(v, start[k]) for k, v in first.items())
     assert all(bool((gate.gamma != 0).any()) for gate in gates(model.model))
@@ -170,7 +181,9 @@ def test_a_grafted_model_validates_predicts_exports_and_saves(live, shapes):
     assert difference(saved.model, deepcopy(want).half().float()) == 0
     assert saved.overrides["imgsz"] == 64
     options = {k: v for k, v in SMALL.items() if k != "verbose"}
-    ours, theirs = (one.val(data=shapes, **options, project="runs") for one in (model, live))
+    ours, theirs = (
+        one.val(data=shapes, **options, project=Path("runs").absolute()) for one in (model, live)
+    )
     assert ours.results_dict == theirs.results_dict
     image = torch.rand(1, 3, 64, 64)
     found, wanted = (one.predict(image, conf=0.0, max_det=5)[0].boxes for one in (model, live))
@@ -205,13 +218,29 @@ def test_a_model_yaml_gives_an_untrained_model():
 
 def test_classification():
     base = YOLO("yolov8n-cls.yaml")
-    shaken(base.model)
+    shaken(base.model).transforms = classify_transforms(32)  # as its trainer does
     model = graft_model(base, "cbam", warm="exact")
     assert (type(model), model.task) == (YOLO, "classify")
     assert isinstance(model.model, tasks.ClassificationModel)
     assert difference(model.model, base.model) == 0
-    probabilities = model.predict(torch.rand(1, 3, 64, 64), imgsz=64, verbose=False)[0].probs
-    assert probabilities.data.shape == (1000,)
+    image = np.random.default_rng(0).integers(0, 255, (70, 90, 3), np.uint8)
+    found, wanted = (one.predict(image, imgsz=32, verbose=False)[0] for one in (model, base))
+    assert found.probs.data.shape == (1000,)
+    torch.testing.assert_close(found.probs.data, wanted.probs.data, atol=1e-6, rtol=1e-4)
+
+
+def test_pose():
+    base = YOLO("yolov8n-pose.yaml")
+    shaken(base.model).kpt_shape = [17, 3]  # as its trainer does
+    base.model.kpt_names = {0: [f"point {i}" for i in range(17)]}
+    model = graft_model(base, "cbam", warm="exact")
+    assert (type(model), model.task) == (YOLO, "pose")
+    assert model.model.kpt_names == base.model.kpt_names
+    image = torch.rand(1, 3, 64, 64)
+    options = {"conf": 0.0, "max_det": 5, "verbose": False}
+    found, wanted = (one.predict(image, **options)[0].keypoints for one in (model, base))
+    assert found.data.shape == (5, 17, 3)
+    torch.testing.assert_close(found.data, wanted.data, atol=1e-3, rtol=1e-4)
 
 
 def test_rt_detr():

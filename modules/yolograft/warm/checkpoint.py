@@ -17,6 +17,9 @@ from yolograft.graft.graph import Graph
 from yolograft.warm import rebuild, transplant
 from yolograft.warm.report import Report
 
+#: What a training attaches to a model, and prediction needs.
+_ATTACHED = "args kpt_names kpt_oks_sigmas kpt_shape names task transforms".split()
+
 
 @dataclass(frozen=True)
 class Patched:
@@ -82,7 +85,7 @@ def transfer(
         )
     channels = rebuild.channels(source.yaml)
     model = type(source)(copy.deepcopy(result.config), ch=channels, verbose=False)
-    for key in ("names", "args", "task", "kpt_names"):
+    for key in _ATTACHED:
         if hasattr(source, key):
             setattr(model, key, copy.deepcopy(getattr(source, key)))
     transplant.widen(model, source)

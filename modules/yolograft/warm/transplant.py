@@ -9,21 +9,8 @@ from torch import Tensor, nn
 
 from yolograft.blocks.blend import Blend
 from yolograft.errors import refuse
-from yolograft.warm import exact, prompts, rebuild, scale
+from yolograft.warm import exact, layers, prompts, rebuild, scale
 from yolograft.warm.exact import Carried
-from yolograft.warm.layers import (
-    carry,
-    classes,
-    fitting,
-    holds_blocks,
-    is_fused,
-    is_stem,
-    name,
-    placed,
-    shapes,
-    sources,
-    with_layers,
-)
 from yolograft.warm.match import Match, match
 from yolograft.warm.report import Report, notes, report
 from yolograft.warm.trace import Trace, trace
@@ -42,7 +29,7 @@ def concerns(target: nn.Module, source: nn.Module) -> bool:
     if not all(isinstance(getattr(m, "model", None), nn.Sequential) for m in models):
         return False
     recorded = any("graft" in (getattr(m, "yaml", None) or {}) for m in models)
-    return recorded or any(map(holds_blocks, models))
+    return recorded or any(map(layers.holds_blocks, models))
 
 
 def load(target: nn.Module, source: nn.Module, stock: Callable[[nn.Module], None]) -> str:
@@ -77,10 +64,12 @@ def load(target: nn.Module, source: nn.Module, stock: Callable[[nn.Module], None
 def _differ(target: nn.Module, source: nn.Module) -> bool:
     """Return whether layers have to be matched; those of a model that is resumed have not."""
     pairs = list(zip(target.model, source.model, strict=False))
-    if len(target.model) != len(source.model) or any(sources(a) != sources(b) for a, b in pairs):
+    if len(target.model) != len(source.model) or any(
+        layers.sources(a) != layers.sources(b) for a, b in pairs
+    ):
         return True
     return not all(
-        type(a) is type(b) and shapes(a) == shapes(b) and _steps(a) == _steps(b)
+        type(a) is type(b) and layers.shapes(a) == layers.shapes(b) and _steps(a) == _steps(b)
         for a, b in pairs[:-1]
     )
 
@@ -113,7 +102,7 @@ def widen(target: nn.Module, source: nn.Module) -> None:
         for branch, old in zip(theirs, mine, strict=True):
             if branch[-1].out_channels != old[-1].out_channels:
                 branch[-1] = nn.Conv2d(branch[-1].in_channels, old[-1].out_channels, 1)
-        setattr(head, branches, placed(theirs, mine))
+        setattr(head, branches, layers.placed(theirs, mine))
         head.bias_init()
 
 
@@ -147,9 +136,9 @@ def warm_start(
     Raises:
         ConfigError: If the checkpoint is of another scale, or its BatchNorm is folded.
     """
-    if is_fused(source) and not is_fused(target):
+    if layers.is_fused(source) and not layers.is_fused(target):
         refuse(
-            f"{name(source)}: its BatchNorm is folded into its convolutions, for inference",
+            f"{layers.name(source)}: its BatchNorm is folded into its convolutions, for inference",
             "use the checkpoint that the training wrote, or the model before `fuse()`, `predict()` "
             "or `val()`",
         )
@@ -160,13 +149,13 @@ def warm_start(
     pairs = matched.pairs
     kept = rebuild.keep(target, source, pairs)
     for i, j in list(pairs.items()):
-        if carry(target.model[i], source.model[j]) is None:
+        if layers.carry(target.model[i], source.model[j]) is None:
             matched.doubts[j] = "it is not the layer that its config builds"
             del pairs[i]
     filled = _fill(matched, new)
     donor = _donor(matched, filled)
     if load is None:
-        fits = fitting(donor.state_dict(), target.state_dict())
+        fits = layers.fitting(donor.state_dict(), target.state_dict())
         target.load_state_dict(fits, strict=False)
     else:
         load(donor)
@@ -184,7 +173,7 @@ def _fill(matched: Match, mine: Trace) -> dict[int, Carried]:
     filled = {}
     for i, layer in enumerate(matched.target.model):
         if i in matched.pairs:
-            filled[i] = carry(layer, matched.source.model[matched.pairs[i]])
+            filled[i] = layers.carry(layer, matched.source.model[matched.pairs[i]])
         elif isinstance(layer, Blend) and not isinstance(layer.old, nn.Identity):
             filled[i] = Carried(fresh=[""])  # its old layer has no match, so the gate stays open
         elif c := mine.kept(i):
@@ -197,14 +186,14 @@ def _fill(matched: Match, mine: Trace) -> dict[int, Carried]:
 def _donor(matched: Match, filled: dict[int, Carried]) -> nn.Module:
     """Return a copy of the checkpoint's model that holds its tensors by the target's names."""
     mine, theirs = matched.target.model, matched.source.model
-    layers = [_holder(filled[i].tensors) for i in range(len(mine))]
-    if filled[len(mine) - 1].origins and classes(mine[-1]) != classes(theirs[-1]):
-        layers[-1] = theirs[-1]  # whole: Ultralytics adapts it to other classes
-    if matched.pairs.get(0) == 0 and is_stem(mine[0], theirs[0]):
-        layers[0] = theirs[0]  # and this to other image channels
+    held = [_holder(filled[i].tensors) for i in range(len(mine))]
+    if filled[len(mine) - 1].origins and layers.classes(mine[-1]) != layers.classes(theirs[-1]):
+        held[-1] = theirs[-1]  # whole: Ultralytics adapts it to other classes
+    if matched.pairs.get(0) == 0 and layers.is_stem(mine[0], theirs[0]):
+        held[0] = theirs[0]  # and this to other image channels
     elif not filled[0].tensors:
-        layers[0] = mine[0]  # older releases look up its weight
-    return with_layers(matched.source, nn.Sequential(*layers))
+        held[0] = mine[0]  # older releases look up its weight
+    return layers.with_layers(matched.source, nn.Sequential(*held))
 
 
 def _holder(tensors: dict[str, Tensor]) -> nn.Module:
