@@ -19,6 +19,16 @@ CFG = _HERE / "cfg" if (_HERE / "cfg").is_dir() else _HERE.parents[1] / "cfg"
 _DAY = 24 * 60 * 60
 
 
+def data_yaml(name: str) -> Path | None:
+    """Return the pack's data YAML of a name, unless the working directory has one.
+
+    Args:
+        name: A file name without a folder, such as ``shapes.yaml``.
+    """
+    own = CFG / "data" / name
+    return own if not os.path.dirname(name) and not os.path.exists(name) and own.is_file() else None
+
+
 def cache(*parts: str) -> Path:
     """Return the user's cache folder for yolograft, or a place in it.
 
