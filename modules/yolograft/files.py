@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import socket
@@ -12,21 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from yolograft.errors import refuse
+
 _HERE = Path(__file__).resolve().parent
 #: Inside the package in a wheel, beside modules/ in an editable install or a checkout.
 CFG = _HERE / "cfg" if (_HERE / "cfg").is_dir() else _HERE.parents[1] / "cfg"
 
 _DAY = 24 * 60 * 60
-
-
-def data_yaml(name: str) -> Path | None:
-    """Return the pack's data YAML of a name, unless the working directory has one.
-
-    Args:
-        name: A file name without a folder, such as ``shapes.yaml``.
-    """
-    own = CFG / "data" / name
-    return own if not os.path.dirname(name) and not os.path.exists(name) and own.is_file() else None
 
 
 def cache(*parts: str) -> Path:
@@ -68,6 +61,33 @@ def write(file: Path, content: str | bytes | Callable[[BinaryIO], object]) -> No
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def keep(text: str, *parts: str) -> str:
+    """Write a text into the user's cache folder, and return the path of the file.
+
+    Args:
+        text: Its content.
+        *parts: Names of folders and file.
+
+    Raises:
+        ConfigError: If it cannot be written.
+    """
+    file = cache(*parts)
+    try:
+        write(file, text)
+    except OSError as error:
+        refuse(
+            f"{file}: {error.strerror or error}",
+            "set XDG_CACHE_HOME to a folder that can be written, or write the YAML yourself and "
+            "give it as --data or --model",
+        )
+    return str(file)
+
+
+def digest(text: str) -> str:
+    """Return a few characters that stand for a text, for the name of its file."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _sweep(folder: Path) -> None:

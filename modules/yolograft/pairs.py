@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from yolograft.errors import nearest, refuse
@@ -53,6 +54,27 @@ def read(
             refuse(f"{word}: there is no such setting", hint)
     check(given)
     return given, rest
+
+
+def read_file(file: str) -> dict[str, Any]:
+    """Return the arguments in a YAML file, as in ``cfg=mine.yaml``; ``yolo copy-cfg`` writes one.
+
+    Args:
+        file: By name or path.
+
+    Raises:
+        ConfigError: If there is no such file, or it holds no arguments.
+    """
+    import yaml
+    from ultralytics.utils.checks import check_yaml
+
+    try:
+        content = yaml.safe_load(Path(check_yaml(file)).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, AssertionError, yaml.YAMLError) as error:
+        refuse(f"cfg={file}: {' '.join(str(error).split())}", "give the path of a YAML file")
+    if not isinstance(content, dict):
+        refuse(f"cfg={file}: the file is not a mapping", "write one argument a line, `epochs: 100`")
+    return {k: v for k, v in content.items() if v is not None and k not in ("cfg", "mode", "task")}
 
 
 def check(given: Mapping[str, Any]) -> None:

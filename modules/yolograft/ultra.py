@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 from types import FunctionType
 from typing import Any
-
-from yolograft import files
 
 #: Stock stages that hold bottlenecks with a 3x3 second convolution: `C2f_SK` and the like.
 STAGES = ("C2", "C2f", "C3", "C3k2", "BottleneckCSP", "RepNCSPELAN4")
 
-#: Heads with model classes of their own, and the class of the Python API that knows those.
-_OWN_MODELS = {
-    "RTDETRDecoder": "RTDETR",
-    "WorldDetect": "YOLOWorld",
-    "YOLOEDetect": "YOLOE",
-    "YOLOESegment": "YOLOE",
-    "YOLOESegment26": "YOLOE",
-}
+#: What stood in Ultralytics before a hook took its place, by ``"module:function"``.
+ORIGINALS: dict[str, Callable] = {}
 
 
 class Misfit(Exception):
@@ -36,12 +26,12 @@ def original(target: str) -> Callable:
         target: ``"module:function"`` or ``"module:Class.method"``.
     """
     module, _, path = target.partition(":")
-    found: Any = importlib.import_module(module)
-    for name in path.split("."):
-        found = getattr(found, name)
-    while hasattr(found, "_yolograft"):
-        found = found.__wrapped__
-    return found
+    found = importlib.import_module(module)  # which may attach the hook
+    if target not in ORIGINALS:
+        for name in path.split("."):
+            found = getattr(found, name)
+        return found
+    return ORIGINALS[target]
 
 
 def with_globals(function: FunctionType, **others: Any) -> FunctionType:
@@ -69,34 +59,84 @@ def with_globals(function: FunctionType, **others: Any) -> FunctionType:
     return copy
 
 
-def classes(config: dict[str, Any]) -> dict[str, type]:
-    """Return Ultralytics' classes for a config: ``model``, ``trainer``, ``validator``, ...
+def is_stock(label: str) -> bool:
+    """Tell whether Ultralytics knows the module name of a row.
 
     Args:
-        config: What a model YAML holds; its head decides.
+        label: Module name of a row.
     """
-    import ultralytics
     from ultralytics.nn import tasks
 
-    head = config["head"][-1][2]
-    api = getattr(ultralytics, _OWN_MODELS.get(head, "YOLO"))
-    task = "detect" if head == "RTDETRDecoder" else tasks.guess_model_task(config)
-    return api.task_map.fget(None)[task]  # the property reads nothing of an instance
+    return label.startswith(("nn.", "torchvision.ops.")) or hasattr(tasks, label)
 
 
-def build_model(config: dict[str, Any]) -> Any:
-    """Return Ultralytics' model of a config; rows that would download weights start without.
+def stock_names() -> list[str]:
+    """Return the names of the layers that Ultralytics has."""
+    from torch import nn
+    from ultralytics.nn import tasks
+
+    return [
+        name
+        for name, value in vars(tasks).items()
+        if isinstance(value, type)
+        and issubclass(value, nn.Module)
+        and value.__module__.startswith("ultralytics.nn.modules")
+    ]
+
+
+def is_layer(label: str) -> bool:
+    """Tell whether the module name of a row means a layer to Ultralytics, or nothing.
+
+    What means nothing is reported by Ultralytics itself.
 
     Args:
-        config: What a model YAML holds.
+        label: Module name of a row.
     """
+    import torchvision
+    from torch import nn
+    from ultralytics.nn import tasks
+
+    for prefix, place in (("nn.", nn), ("torchvision.ops.", torchvision.ops), ("", tasks)):
+        if label.startswith(prefix):
+            found = getattr(place, label.removeprefix(prefix), nn.Identity)
+            break
+    return (
+        isinstance(found, type)
+        and issubclass(found, nn.Module)
+        and not issubclass(found, tasks.BaseModel)
+    )
+
+
+#: Model classes that are not those of their task, by the head.
+_MODELS_BY_HEAD = {
+    "RTDETRDecoder": "RTDETRDetectionModel",
+    "WorldDetect": "WorldModel",
+    "YOLOEDetect": "YOLOEModel",
+    "YOLOESegment": "YOLOESegModel",
+    "YOLOESegment26": "YOLOESegModel",
+}
+
+
+def host_model(config: dict[str, Any]) -> Any:
+    """Return Ultralytics' model of a config, by its head.
+
+    Args:
+        config: What a model YAML holds. Rows that would download weights are built without.
+    """
+    from ultralytics import YOLO
+    from ultralytics.nn import tasks
+
     config = deepcopy(config)
     for part in ("backbone", "head"):
         config[part] = [without_weights(row) for row in config[part]]
-    return classes(config)["model"](config, verbose=False)
+    special = _MODELS_BY_HEAD.get(config["head"][-1][2])
+    if special:
+        return getattr(tasks, special)(config, verbose=False)
+    task = tasks.guess_model_task(config)
+    return YOLO.task_map.fget(None)[task]["model"](config, verbose=False)
 
 
-def without_weights(row: list) -> list:
+def without_weights(row: list[Any]) -> list[Any]:
     """Return a copy of a row that downloads no weights when it is built.
 
     Args:
@@ -106,24 +146,3 @@ def without_weights(row: list) -> list:
     if row[2] == "TorchVision" and len(row[3]) > 2:
         row[3][2] = None
     return row
-
-
-def find_yaml(name: str) -> Path | None:
-    """Return the data YAML that ``data=`` means, ``None`` where that is not one file.
-
-    Args:
-        name: What the user gave: a path, or the name of a YAML of Ultralytics or of the pack.
-    """
-    if "://" in name:
-        return None
-    if os.path.isdir(name):
-        found = sorted([*Path(name).glob("*.yaml"), *Path(name).glob("*.yml")])
-        return found[0] if len(found) == 1 else None
-    if not name.lower().endswith((".yaml", ".yml")):
-        if os.path.exists(name):
-            return None
-        name = f"{name}.yaml"
-    if ours := files.data_yaml(name):
-        return ours
-    file = original("ultralytics.data.utils:check_file")(name, hard=False)
-    return Path(file) if file else None

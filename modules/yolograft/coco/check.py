@@ -64,9 +64,9 @@ def _sources(file: Path, folder: Path | None, allow_missing: bool) -> Iterator[t
         return
     from ultralytics.data import utils
 
-    from yolograft.ultra import find_yaml
+    from yolograft.hooks.data import find_yaml
 
-    found = find_yaml(str(file))
+    found = find_yaml(utils, str(file))
     content = config.read(found) if found else None
     if content is None:
         refuse(f"{file}: no data YAML that names COCO JSON", "name one, or JSON files")

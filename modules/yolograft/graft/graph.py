@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,6 @@ from pathlib import Path
 from yolograft import registry
 from yolograft.errors import ConfigError, refuse
 from yolograft.registry import Block
-from yolograft.ultra import without_weights
 
 #: Pixels of the picture that is run through the rows.
 IMAGE = 256
@@ -318,6 +318,18 @@ def _build(config: dict, rows: list, name: str, ch: int, device: str):
             elif type(child) is nn.Conv2d and not isinstance(child.padding, str):
                 child.forward = _hollow(child)
     return layers.eval()
+
+
+def without_weights(row: list) -> list:
+    """Return a copy of a row that downloads no weights when it is built.
+
+    Args:
+        row: A row of a config.
+    """
+    row = deepcopy(list(row))
+    if row[2] == "TorchVision" and len(row[3]) > 2:
+        row[3][2] = None
+    return row
 
 
 def _lighter(row: list) -> list:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 from yolograft.config.write import flow
 from yolograft.graft.edits import Graft
-from yolograft.ultra import build_model as host_model
+from yolograft.graft.graph import without_weights
 
 
 @dataclass(frozen=True)
@@ -116,3 +117,35 @@ def _count(model, rows: set[int], imgsz: int, device: str) -> Figures:
         costs = {i: count(model.model[i], inputs=inputs[i]) for i in rows}
     by_row = {i: (cost.params, cost.gflops) for i, cost in costs.items()}
     return Figures(whole.params, whole.gflops, by_row, sizes)
+
+
+def host_model(config: dict):
+    """Return the host's model of a config, by what its head is.
+
+    Args:
+        config: What a model YAML holds. Rows that would download weights are built without.
+    """
+    from ultralytics.nn import tasks
+
+    config = deepcopy(config)
+    for part in ("backbone", "head"):
+        config[part] = [without_weights(row) for row in config[part]]
+    label = config["head"][-1][2]
+    special = {
+        "RTDETRDecoder": "RTDETRDetectionModel",
+        "WorldDetect": "WorldModel",
+        "YOLOEDetect": "YOLOEModel",
+        "YOLOESegment": "YOLOESegModel",
+        "YOLOESegment26": "YOLOESegModel",
+    }
+    by_task = {
+        "detect": "DetectionModel",
+        "segment": "SegmentationModel",
+        "semantic": "SemanticSegmentationModel",
+        "classify": "ClassificationModel",
+        "pose": "PoseModel",
+        "obb": "OBBModel",
+        "depth": "DepthModel",
+    }
+    name = special.get(label) or by_task[tasks.guess_model_task(config)]
+    return getattr(tasks, name)(config, verbose=False)

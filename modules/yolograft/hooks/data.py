@@ -12,9 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from yolograft import files
 from yolograft.errors import refuse
-from yolograft.ultra import find_yaml
+from yolograft.files import CFG
 
 
 def make(utils: ModuleType, original: Callable) -> Callable:
@@ -26,8 +25,11 @@ def make(utils: ModuleType, original: Callable) -> Callable:
     """
 
     def check_file(file, *args, **kwargs):
-        ours = files.data_yaml(str(file))
-        return str(ours) if ours else original(file, *args, **kwargs)
+        name = str(file)
+        ours = CFG / "data" / name
+        if not os.path.dirname(name) and not os.path.exists(name) and ours.is_file():
+            return str(ours)
+        return original(file, *args, **kwargs)
 
     return check_file
 
@@ -43,7 +45,7 @@ def make_check(utils: ModuleType, original: Callable) -> Callable:
     def check_det_dataset(dataset, autodownload=True, *args, **kwargs):
         from yolograft.coco import config
 
-        file = find_yaml(str(dataset))
+        file = find_yaml(utils, str(dataset))
         content = config.read(file) if file else None
         if content is None:
             return original(dataset, autodownload, *args, **kwargs)
@@ -57,6 +59,26 @@ def make_check(utils: ModuleType, original: Callable) -> Callable:
         return checked
 
     return check_det_dataset
+
+
+def find_yaml(utils: ModuleType, name: str) -> Path | None:
+    """Return the data YAML that Ultralytics would read, ``None`` where that is not one file.
+
+    Args:
+        utils: ``ultralytics.data.utils``.
+        name: What the user gave as ``data=``.
+    """
+    if "://" in name:
+        return None
+    if os.path.isdir(name):
+        found = sorted([*Path(name).glob("*.yaml"), *Path(name).glob("*.yml")])
+        return found[0] if len(found) == 1 else None
+    if not name.lower().endswith((".yaml", ".yml")):
+        if os.path.exists(name):
+            return None
+        name = f"{name}.yaml"
+    file = utils.check_file(name, hard=False)
+    return Path(file) if file else None
 
 
 def _lacks(data: dict[str, Any], split: str) -> bool:
