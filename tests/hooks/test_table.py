@@ -40,7 +40,7 @@ def test_each_function_is_named_once():
 def test_a_function_is_wrapped_by_the_file_that_the_table_names(hook):
     wrap = current(hook.target)
     assert STATUS[hook.target] is None
-    make = pkgutil.resolve_name(f"yolograft.{hook.make}")
+    make = pkgutil.resolve_name(f"yolograft.hooks.{hook.make}")
     assert wrap.__code__.co_filename == make.__code__.co_filename
     assert not hasattr(wrap.__wrapped__, "_yolograft")
     assert "ultralytics" in Path(inspect.unwrap(wrap).__code__.co_filename).parts

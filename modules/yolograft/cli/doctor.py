@@ -124,5 +124,7 @@ def _print_hooks() -> int:
     for hook in HOOKS:
         print(f"{hook.target.replace(':', '.')}({', '.join(hook.parameters)})")
         facts = [("    why", hook.why), ("    instead", hook.instead)]
-        print(aligned([*facts, ("    since", hook.since), ("    by", f"yolograft.{hook.make}")]))
+        print(
+            aligned([*facts, ("    since", hook.since), ("    by", f"yolograft.hooks.{hook.make}")])
+        )
     return 0

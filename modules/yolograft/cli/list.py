@@ -36,10 +36,12 @@ def _all() -> str:
     from yolograft import registry, ultra
 
     rows = [("block", "aliases", "role", "paper", "config")]
-    rows += [(b.name, ", ".join(b.aliases), b.role, b.paper, b.config) for b in registry.table()]
+    rows += [
+        (b.name, ", ".join(b.aliases), str(b.role), b.paper, b.config) for b in registry.table()
+    ]
     lines = [aligned(rows), ""]
     lines.append(
-        f"Inside a stage, as in C2f_SK: conv and gate blocks, in {', '.join(ultra.STAGES)}."
+        f"Inside a stage, as in C2f_SK: conv and attention blocks, in {', '.join(ultra.STAGES)}."
     )
     for block in registry.table():
         lines += [f"{block.name}: {case}: {why}" for case, why in block.limits.items()]
@@ -52,10 +54,10 @@ def _one(name: str) -> str:
     block = registry.find(name)
     if block is None:
         refuse(f"unknown block {name!r}", registry.suggest(name))
-    cls = registry.load(block)
+    cls = block.load()
     signature = str(inspect.signature(cls)).replace("'", "")  # annotations are strings
     lines = [f"{block.name}{signature}", "", inspect.getdoc(cls) or "", ""]
-    facts = {"Aliases": ", ".join(block.aliases), "Role": block.role, "Config": block.config}
+    facts = {"Aliases": ", ".join(block.aliases), "Role": str(block.role), "Config": block.config}
     lines += [f"{key}: {value}" for key, value in facts.items() if value]
     lines += [f"Limit: {case}: {why}" for case, why in block.limits.items()]
     return "\n".join(lines)

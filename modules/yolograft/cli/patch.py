@@ -50,8 +50,9 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Graft, print the preview and write the file; return the exit status."""
-    from yolograft.config import write
-    from yolograft.graft import edits, preview
+    from yolograft.config import scale
+    from yolograft.graft import file as model_yaml
+    from yolograft.graft import graft, preview
     from yolograft.warm import checkpoint
 
     trained = args.base.endswith(".pt")
@@ -63,12 +64,12 @@ def main(args: argparse.Namespace) -> int:
         result = patched.graft
         name = f"{Path(args.base).stem}-{'+'.join(one.name for one in result.recipes)}.pt"
     else:
-        result = edits.graft(args.base, args.recipe, args.warm)
-        name = edits.file_name(result.config)
+        result = graft(args.base, args.recipe, args.warm)
+        name = scale.file_name(result.config)
     file = Path(args.output or name)
     if not args.dry_run:
         _check_output(file, args.force, suffixes)
-    note = "" if trained else write.about_scale(result, file)
+    note = "" if trained else model_yaml.about_scale(result, file)
     print(preview.text(result))
     if trained:
         print(f"\n{patched.report}")
@@ -76,7 +77,7 @@ def main(args: argparse.Namespace) -> int:
         if trained:
             checkpoint.save(patched, file)
         else:
-            files.write(file, write.text(result, file))
+            files.write(file, model_yaml.text(result, file))
         print(f"\nwrote {file}")
     if note:
         print(note)

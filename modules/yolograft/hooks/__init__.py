@@ -25,8 +25,8 @@ class Hook:
 
     Attributes:
         target: ``"module:function"`` or ``"module:Class.method"``.
-        make: ``"module:function"`` of ours, which takes the module and the original, and returns
-            the replacement.
+        make: ``"file:function"`` in this room; the function takes the module and the original, and
+            returns the replacement.
         parameters: Names that the signature has to start with.
         why: What we wrap it for.
         instead: What Ultralytics could offer that would make the wrap unnecessary.
@@ -65,7 +65,7 @@ HOOKS: tuple[Hook, ...] = (
     *_hooks(
         "the `yolo` command ends with our message alone, without a traceback",
         "a class of errors that `entrypoint` prints without a traceback",
-        ("ultralytics.cfg:entrypoint", "hooks.command:make", "debug"),
+        ("ultralytics.cfg:entrypoint", "command:make", "debug"),
     ),
     *_hooks(
         "rows of a model YAML can name the blocks",
@@ -75,91 +75,72 @@ HOOKS: tuple[Hook, ...] = (
     *_hooks(
         "`model=yolov8n-sk.yaml` is found, and `model=yolo11n-cbam.yaml` is grafted",
         "a list of folders or functions that look up a model YAML",
-        (f"{_TASKS}:yaml_model_load", "hooks.configs:make", "path"),
+        (f"{_TASKS}:yaml_model_load", "configs:make", "path"),
     ),
     *_hooks(
         "an error in a block is reported with the row of the model YAML",
         "an error of a layer's forward that names the layer's row",
-        (f"{_TASKS}:BaseModel.forward", "hooks.forward:make", "self x"),
+        (f"{_TASKS}:BaseModel.forward", "forward:make", "self x"),
     ),
     *_hooks(
         "the blocks fold their BatchNorm too",
         "a `BaseModel.fuse` that calls the `fuse()` of any layer that has one",
-        (f"{_TASKS}:BaseModel.fuse", "hooks.fuse:make", "self verbose", "8.4.120"),
-        (f"{_TASKS}:BaseModel.is_fused", "hooks.fuse:make_is_fused", "self", "8.4.150"),
+        (f"{_TASKS}:BaseModel.fuse", "fuse:make", "self verbose", "8.4.120"),
+        (f"{_TASKS}:BaseModel.is_fused", "fuse:make_is_fused", "self", "8.4.150"),
     ),
     *_hooks(
         "`ULTRALYTICS_SAFE_LOAD=1` accepts checkpoints that hold the blocks",
         "a callback before a checkpoint is read, to allow the classes that it holds",
-        (f"{_TASKS}:torch_load", "hooks.load:make", ""),
+        (f"{_TASKS}:torch_load", "load:make", ""),
     ),
     *_hooks(
         "a grafted model takes over the tensors of the checkpoint that its base was trained to",
         "an `on_model_load` callback that gets the model and the tensors before they are matched",
-        (f"{_TASKS}:BaseModel.load", "hooks.weights:make", "self weights verbose"),
+        (f"{_TASKS}:BaseModel.load", "weights:make", "self weights verbose"),
     ),
     *_hooks(
         "`data=shapes.yaml` is found",
         "a list of folders or functions that look up a data YAML",
-        (f"{_DATA}.utils:check_file", "hooks.data:make", "file"),
+        (f"{_DATA}.utils:check_file", "data:make", "file"),
     ),
     *_hooks(
         "a data YAML can name COCO JSON",
         "a registry of data formats that `check_det_dataset` reads",
-        (
-            f"{_DATA}.utils:check_det_dataset",
-            "hooks.data:make_check",
-            "dataset autodownload",
-            "8.4.120",
-        ),
+        (f"{_DATA}.utils:check_det_dataset", "data:make_check", "dataset autodownload", "8.4.120"),
     ),
     *_hooks(
         "images and targets come from the COCO JSON",
         "an argument for the dataset class of a trainer and a validator",
-        (
-            f"{_DATA}.build:build_yolo_dataset",
-            "hooks.build:make",
-            "cfg img_path batch data",
-            "8.4.60",
-        ),
-        (f"{_RTDETR}.train:RTDETRTrainer.build_dataset", "hooks.rtdetr:make", "self"),
-        (f"{_RTDETR}.val:RTDETRValidator.build_dataset", "hooks.rtdetr:make", "self"),
+        (f"{_DATA}.build:build_yolo_dataset", "build:make", "cfg img_path batch data", "8.4.60"),
+        (f"{_RTDETR}.train:RTDETRTrainer.build_dataset", "rtdetr:make", "self"),
+        (f"{_RTDETR}.val:RTDETRValidator.build_dataset", "rtdetr:make", "self"),
     ),
     *_hooks(
         "a validation on COCO JSON also gives the official COCO numbers",
         "a callback with each batch's predictions, and metrics that a callback can add",
-        (
-            f"{_ENGINE}.validator:BaseValidator.__call__",
-            "hooks.validator:make_call",
-            "self",
-            "8.4.150",
-        ),
-        (f"{_DETECT}.init_metrics", "hooks.validator:make_init", "self model"),
-        (f"{_DETECT}.update_metrics", "hooks.validator:make_update", "self preds batch"),
-        (f"{_DETECT}.gather_stats", "hooks.validator:make_gather", "self"),
-        (f"{_DETECT}.get_stats", "hooks.validator:make_stats", "self"),
-        (f"{_SEGMENT}.init_metrics", "hooks.validator:make_init_masks", "self model"),
-        (
-            "ultralytics.utils.metrics:DetMetrics.results_dict",
-            "hooks.validator:make_results",
-            "self",
-        ),
+        (f"{_ENGINE}.validator:BaseValidator.__call__", "validator:make_call", "self", "8.4.150"),
+        (f"{_DETECT}.init_metrics", "validator:make_init", "self model"),
+        (f"{_DETECT}.update_metrics", "validator:make_update", "self preds batch"),
+        (f"{_DETECT}.gather_stats", "validator:make_gather", "self"),
+        (f"{_DETECT}.get_stats", "validator:make_stats", "self"),
+        (f"{_SEGMENT}.init_metrics", "validator:make_init_masks", "self model"),
+        ("ultralytics.utils.metrics:DetMetrics.results_dict", "validator:make_results", "self"),
     ),
     *_hooks(
         "results.csv has a column for each of these numbers",
         "columns of results.csv that a callback can add, blank where there is no value",
-        (f"{_ENGINE}.trainer:BaseTrainer.save_metrics", "hooks.trainer:make", "self metrics"),
+        (f"{_ENGINE}.trainer:BaseTrainer.save_metrics", "trainer:make", "self metrics"),
     ),
     *_hooks(
         "a run can be resumed after the cache folder was emptied",
         "a callback before the first checkpoint is written",
-        (f"{_ENGINE}.trainer:BaseTrainer.save_model", "hooks.trainer:make_save", "self"),
+        (f"{_ENGINE}.trainer:BaseTrainer.save_model", "trainer:make_save", "self"),
     ),
     *_hooks(
         "`freeze=10` counts rows of the base, not the blocks between them",
         "a `freeze` that takes a function, called with the model",
-        (f"{_ENGINE}.trainer:BaseTrainer.setup_model", "hooks.freeze:make_model", "self"),
-        (f"{_ENGINE}.trainer:BaseTrainer._setup_train", "hooks.freeze:make_train", "self"),
+        (f"{_ENGINE}.trainer:BaseTrainer.setup_model", "freeze:make_model", "self"),
+        (f"{_ENGINE}.trainer:BaseTrainer._setup_train", "freeze:make_train", "self"),
     ),
 )
 
@@ -178,7 +159,7 @@ def attach(name: str) -> None:
     for hook in HOOKS:
         if hook.module != name:
             continue
-        make = pkgutil.resolve_name(f"yolograft.{hook.make}")
+        make = pkgutil.resolve_name(f"{__name__}.{hook.make}")
         try:
             _wrap(hook, make)
             STATUS[hook.target] = None

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from yolograft import fold, registry
+from yolograft import fold, registry, trial
 from yolograft.blocks._layers import ConvNormAct
 from yolograft.blocks.blend import Blend
 from yolograft.errors import refuse
@@ -82,7 +82,7 @@ def _fuse_others(model: nn.Module) -> None:
     if not left:
         return
     done = set()  # a block with a fuse() fuses what it holds itself
-    with registry.undisturbed():
+    with trial.undisturbed():
         for block in left:
             if block not in done and _has_own(block):
                 done.update(block.modules())
@@ -120,7 +120,7 @@ def _replace(model: nn.Module, old: nn.Module, new: Any) -> None:
     """Put the module that a block's ``fuse()`` returned in its place; most return none."""
     if not isinstance(new, nn.Module) or new is old:
         return
-    for name in registry.RESERVED:  # Ultralytics' own, where it is a layer of a model
+    for name in trial.RESERVED:  # Ultralytics' own, where it is a layer of a model
         if name in vars(old):
             setattr(new, name, getattr(old, name))
     for parent in list(model.modules()):

@@ -137,11 +137,10 @@ def _options(args: Namespace) -> dict[str, Any]:
 
 def _grafted(model: str, recipe: str) -> str:
     """Return a model YAML in the user's cache folder: the model with a recipe's blocks."""
-    from yolograft.config import write
-    from yolograft.graft import edits
+    from yolograft.graft import file, graft
 
-    result = edits.graft(model, recipe)
-    text, name = write.text(result), Path(result.config["yaml_file"]).name
+    result = graft(model, recipe)
+    text, name = file.text(result), Path(result.config["yaml_file"]).name
     return files.keep(text, "models", files.digest(text), name)
 
 
