@@ -1,6 +1,6 @@
 """``key=value`` words of a command line: one reader for ``train``, ``val`` and ``compare``.
 
-They mean what they mean to the stock ``yolo`` command, in every release: ``lr0=1e-3`` is a number,
+They mean what they mean to the ``yolo`` command, in every release: ``lr0=1e-3`` is a number,
 ``classes=[0,1]`` a list, ``name=007`` text, and spaces beside ``=`` or inside brackets are allowed.
 No value is ever run as code.
 """
@@ -47,7 +47,7 @@ def read(
             refuse(f"{word}: no value", f"write {key}=VALUE, or leave {key} out")
         for others in (taken, given):
             if key in others:
-                refuse(f"{word}: given twice", f"it is {others[key]!r} already")
+                refuse(f"{word}: given twice", f"{key} is already {others[key]!r}")
         given[key] = value_of(text, text_only=key in _TEXT)
         if not _known(cfg, key, given[key]):
             hint = nearest(key, list(cfg.DEFAULT_CFG_DICT)) or "`yolo cfg` lists the settings"
@@ -78,7 +78,7 @@ def read_file(file: str) -> dict[str, Any]:
 
 
 def check(given: Mapping[str, Any]) -> None:
-    """Refuse values that Ultralytics would refuse later.
+    """Report values now that Ultralytics would report later.
 
     Args:
         given: Values by name.
@@ -96,11 +96,11 @@ def check(given: Mapping[str, Any]) -> None:
 
 
 def value_of(text: str, text_only: bool = False) -> Any:
-    """Return a value as the stock command reads it: a Python literal, or else the text itself.
+    """Return a value as the `yolo` command reads it: a Python literal, or else the text itself.
 
     Args:
         text: What stands behind ``=``.
-        text_only: Whether only ``None`` is more than text.
+        text_only: Whether every value but ``None`` is text.
     """
     words = {"none": None} if text_only else {"none": None, "true": True, "false": False}
     if text.lower() in words:
@@ -114,7 +114,7 @@ def value_of(text: str, text_only: bool = False) -> Any:
 
 
 def _known(cfg: Any, key: str, value: Any) -> bool:
-    """Tell whether Ultralytics knows a name, one of the past that it still translates included."""
+    """Tell whether Ultralytics knows a name; old names that it translates count."""
     if key in cfg.DEFAULT_CFG_DICT or key == "save_dir":
         return True
     translate = getattr(cfg, "_handle_deprecation", dict)
@@ -134,5 +134,5 @@ def _joined(words: Iterable[str]) -> list[str]:
         after_equals = word == "=" and len(joined[-1]) > 1
         in_brackets = "=" in joined[-1] and joined[-1].count("[") > joined[-1].count("]")
     if in_brackets:
-        refuse(f"{joined[-1]}: a bracket is not closed", "write the list as one word: [0,1]")
+        refuse(f"{joined[-1]}: the bracket is not closed", "write the list as one word: [0,1]")
     return joined

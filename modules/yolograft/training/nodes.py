@@ -1,9 +1,9 @@
-"""A trainer for several machines: it takes its place in the world from torchrun.
+"""A trainer for several machines: it takes its rank and the number of processes from torchrun.
 
 Ultralytics starts its own processes on one machine and counts its devices there. Under torchrun the
-stock trainer joins with a global rank and the local number of devices, which cannot be; it also
-chooses the run's folder in every process by itself. This one asks the launcher. It wraps nothing:
-``yolograft train`` hands it to Ultralytics where torchrun has started the process.
+stock trainer joins with a global rank and the local number of devices, which does not fit; it also
+chooses the folder of the run in every process separately. This one asks the launcher. It wraps
+nothing: ``yolograft train`` passes it to Ultralytics when torchrun has started the process.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def group(device: str | int | None) -> Iterator[str]:
             out.
 
     Yields:
-        The device as Ultralytics is to be given it.
+        The device, in the form that Ultralytics takes.
 
     Raises:
         ConfigError: If there is not one GPU for each process of this machine, or if some processes
-            are to use GPUs and others the CPU.
+            use GPUs and others the CPU.
     """
     here = int(os.environ["LOCAL_WORLD_SIZE"])
     if device is None:
@@ -60,7 +60,7 @@ def group(device: str | int | None) -> Iterator[str]:
         count = torch.cuda.device_count()
         if max(map(int, named)) >= count:
             refuse(
-                f"device={device}, but this machine has {count or 'no'} GPUs that PyTorch can use",
+                f"device={device}, but this machine has {count or 'no'} GPUs for PyTorch",
                 "name other GPUs, or --device cpu on every machine",
             )
         torch.cuda.set_device(int(named[LOCAL_RANK]))
@@ -98,7 +98,7 @@ def changed(args: SimpleNamespace) -> dict[str, Any]:
 
 
 class _OnCpu(nn.parallel.DistributedDataParallel):
-    """Without the index of a GPU, which the host always gives."""
+    """Without the index of a GPU, which Ultralytics always gives."""
 
     def __init__(self, module: nn.Module, device_ids: list | None = None, **kwargs):
         super().__init__(module, **kwargs)
@@ -144,7 +144,7 @@ def across(trainer: type) -> type:
                 return with_globals(inspect.unwrap(trainer._setup_train), nn=ours)(self, *args)
 
         def final_eval(self):
-            """Make the checkpoints small; who called validates the best one, in one process."""
+            """Make the checkpoints small; the caller validates the best one, in one process."""
             if RANK == 0:
                 last = strip_optimizer(self.last) if self.last.exists() else {}
                 if self.best.exists():
