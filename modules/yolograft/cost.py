@@ -190,21 +190,19 @@ _MATRIX = {
     },
 }
 _ELEMENTWISE = {
-    **dict.fromkeys(
-        (
-            *(aten.add, aten.add_, aten.sub, aten.sub_, aten.rsub),
-            *(aten.mul, aten.mul_, aten.div, aten.div_, aten.maximum, aten.minimum),
-        ),
-        _per_result(1),
-    ),
-    **dict.fromkeys((aten.addcmul, aten.addcmul_), _per_result(2)),
-    **dict.fromkeys((aten.lerp, aten.lerp_), _per_result(3)),
-    **dict.fromkeys(
-        (aten.sum, aten.mean, aten.amax, aten.amin, aten.max, aten.min), _per_value_read
-    ),
-    **dict.fromkeys((aten.avg_pool2d, aten.max_pool2d_with_indices), _window),
-    **dict.fromkeys((aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d), _adaptive),
-    aten.upsample_bilinear2d: _per_result(8),
-    aten.upsample_nearest2d: _per_result(0),  # else torch takes it apart and counts its indices
-    **dict.fromkeys((aten.grid_sampler_2d, aten.cudnn_grid_sampler), _grid_sample),
+    op: formula
+    for formula, ops in (
+        (_per_result(1), (aten.add, aten.add_, aten.sub, aten.sub_, aten.rsub)),
+        (_per_result(1), (aten.mul, aten.mul_, aten.div, aten.div_, aten.maximum, aten.minimum)),
+        (_per_result(2), (aten.addcmul, aten.addcmul_)),
+        (_per_result(3), (aten.lerp, aten.lerp_)),
+        (_per_value_read, (aten.sum, aten.mean, aten.amax, aten.amin, aten.max, aten.min)),
+        (_window, (aten.avg_pool2d, aten.max_pool2d_with_indices)),
+        (_adaptive, (aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d)),
+        (_per_result(8), (aten.upsample_bilinear2d,)),
+        # Without this, torch takes the operator apart and counts its indices.
+        (_per_result(0), (aten.upsample_nearest2d,)),
+        (_grid_sample, (aten.grid_sampler_2d, aten.cudnn_grid_sampler)),
+    )
+    for op in ops
 }

@@ -1,4 +1,4 @@
-"""Files: the pack's own ``cfg/``, the user's cache folder, whole writes, locks."""
+"""Files: the ``cfg/`` of yolograft, the user's cache folder, atomic writes, locks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cache(*parts: str) -> Path:
 
 
 def write(file: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
-    """Write a whole file or nothing: a killed writer leaves the old file as it was.
+    """Write a file atomically: a killed writer leaves the old file as it was.
 
     Args:
         file: File; its folder is made.

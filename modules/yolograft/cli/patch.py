@@ -1,8 +1,8 @@
 """Graft blocks into a model YAML or a checkpoint by a recipe.
 
 Write a model YAML or a checkpoint with blocks grafted into it, and print what changes. A checkpoint
-keeps all weights that can be carried. Recipes: a name (yours in ./recipes, then the pack's;
-builtin:NAME is the pack's) or a path. The same without a file:
+keeps all weights that can be carried. Recipes: a name (first yours in ./recipes, then those that
+come with yolograft, which builtin:NAME also means) or a path. The same without a file:
 
   yolo train model=yolo11s-cbam.yaml data=coco8.yaml
 """

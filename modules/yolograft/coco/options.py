@@ -48,7 +48,7 @@ def data_yaml(args: Namespace, data: str | None) -> str | None:
             )
         if folders:
             content["images"][split] = folders if len(folders) > 1 else folders[0]
-    content.setdefault("train", content["val"])  # Ultralytics wants both
+    content.setdefault("train", content["val"])  # Ultralytics requires both
     content["allow_missing"] = args.allow_missing
     return _keep(content, Path(content["train"][0]).stem)
 

@@ -1,7 +1,7 @@
 """Where Ultralytics calls us: each function that we wrap, in one table.
 
-:data:`HOOKS` is the documentation and the working list. One file of this room wraps one function,
-or the few that serve one purpose; ``yolograft doctor --hooks`` prints the table.
+:data:`HOOKS` is the documentation and the working list. Each file here wraps one function, or
+the few that have one purpose; ``yolograft doctor --hooks`` prints the table.
 """
 
 from __future__ import annotations

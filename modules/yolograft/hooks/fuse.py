@@ -25,7 +25,7 @@ from yolograft.errors import refuse
 #: Set on a block of others that has been fused: its own ``fuse()`` is called once.
 _DONE = "_yolograft_fused"
 
-#: Whose layers are no blocks of others; with these alone in a model, entry points are not read.
+#: Packages that hold no blocks of others; for these alone, entry points are not read.
 _KNOWN = ("torch.", "ultralytics.", "yolograft.")
 
 

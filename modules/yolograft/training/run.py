@@ -1,6 +1,6 @@
 """Train and validate: what ``yolograft train`` and ``yolograft val`` do.
 
-Both hand everything to Ultralytics. What they add: COCO JSON without a data YAML, defaults by
+Both pass everything to Ultralytics. What they add: COCO JSON without a data YAML, defaults by
 device, several machines, errors before anything starts, and the official COCO numbers at the end.
 """
 

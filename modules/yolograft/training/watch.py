@@ -118,18 +118,18 @@ class _Watch:
             self._start(self._accept, server)
             return
         port, self.key = json.loads(store().get("watch"))
-        host = os.environ["MASTER_ADDR"]
+        first = os.environ["MASTER_ADDR"]
         try:
-            line = socket.create_connection((host, port), timeout=60)
+            line = socket.create_connection((first, port), timeout=60)
         except OSError as error:
             sys.stderr.write(
-                f"yolograft: {self.name} cannot connect to {host}:{port} ({error}): if a machine "
+                f"yolograft: {self.name} cannot connect to {first}:{port} ({error}): if a machine "
                 "fails, the others may wait for hours\n"
             )
             return
         line.settimeout(None)
         self._send(line, [self.key, self.name])
-        self._add(line, line.makefile(), f"process 0 on {host}")
+        self._add(line, line.makefile(), f"process 0 on {first}")
 
     def send(self, text: str) -> None:
         """Send the others a message, once; process 0 waits for those that are still starting."""
