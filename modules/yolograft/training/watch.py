@@ -177,11 +177,8 @@ class _Watch:
             text = file.readline()
         except OSError:
             text = ""
-        message = (
-            json.loads(text)
-            if text.endswith("\n")
-            else f"{name} is gone: it was killed, or the connection was lost"
-        )
+        lost = f"{name} was killed or disconnected"
+        message = json.loads(text) if text.endswith("\n") else lost
         with self.lock:
             if message is None or self.left.is_set() or self.stopped.is_set():
                 return
