@@ -99,7 +99,7 @@ def test_each_command_stands_in_the_list_with_a_help_text(command, capsys):
         ({"YOLOGRAFT_AUTOLOAD": "0"}, "BAD start-up line: YOLOGRAFT_AUTOLOAD=0 switches it off"),
     ],
 )
-def test_doctor_tells_the_remedy(env, says, capfd, monkeypatch):
+def test_doctor_prints_the_remedy(env, says, capfd, monkeypatch):
     for key, value in env.items():
         monkeypatch.setenv(key, value)
     assert cli.main(["doctor"]) == 1
@@ -115,7 +115,7 @@ def test_doctor_finds_a_yolo_of_another_python(tmp_path, capfd, monkeypatch):
     assert "runs /opt/other/bin/python3, not" in capfd.readouterr().out
 
 
-def test_help_teaches():
+def test_help_shows_the_stock_command():
     done = subprocess.run(
         [Path(sys.executable).with_name("yolograft"), "--help"],
         capture_output=True,

@@ -9,7 +9,6 @@ nothing: ``yolograft train`` passes it to Ultralytics when torchrun has started 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import re
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 from yolograft.errors import refuse
 from yolograft.training import watch
-from yolograft.ultra import with_globals
+from yolograft.ultra import original, with_globals
 from yolograft.warm import freeze
 
 
@@ -43,27 +42,9 @@ def group(device: str | int | None) -> Iterator[str]:
         ConfigError: If there is not one GPU for each process of this machine, or if some processes
             use GPUs and others the CPU.
     """
-    here = int(os.environ["LOCAL_WORLD_SIZE"])
-    if device is None:
-        device = ",".join(map(str, range(min(torch.cuda.device_count(), here)))) or "cpu"
-    device = re.sub(r"cuda:|[\[\]() ]", "", str(device))
-    if device == "cpu":
-        backend = "gloo"
-    else:
-        named = device.split(",")
-        if len(named) != here or not all(n.isdigit() for n in named):
-            refuse(
-                f"device={device}, but torchrun has started {here} processes on this machine",
-                "name as many GPUs as --nproc-per-node says, such as --device "
-                + ",".join(map(str, range(here))),
-            )
-        count = torch.cuda.device_count()
-        if max(map(int, named)) >= count:
-            refuse(
-                f"device={device}, but this machine has {count or 'no'} GPUs for PyTorch",
-                "name other GPUs, or --device cpu on every machine",
-            )
-        torch.cuda.set_device(int(named[LOCAL_RANK]))
+    device, backend = _checked(device), "gloo"
+    if device != "cpu":
+        torch.cuda.set_device(int(device.split(",")[LOCAL_RANK]))
         backend = "nccl" if distributed.is_nccl_available() else "gloo"
         os.environ["TORCH_NCCL_BLOCKING_WAIT"] = "1"  # a lost machine ends the others too
     kinds = watch.exchange("device", "cpu" if device == "cpu" else "a GPU")
@@ -88,6 +69,29 @@ def group(device: str | int | None) -> Iterator[str]:
         distributed.destroy_process_group()
 
 
+def _checked(device: str | int | None) -> str:
+    """Return ``cpu``, or the GPUs of this machine's processes."""
+    here, count = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if device is None:
+        device = ",".join(map(str, range(min(count, here)))) or "cpu"
+    device = re.sub(r"cuda:|[\[\]() ]", "", str(device))
+    if device == "cpu":
+        return device
+    named = device.split(",")
+    if len(named) != here or not all(n.isdigit() for n in named):
+        example = ",".join(map(str, range(here)))
+        refuse(
+            f"device={device}, but torchrun has started {here} processes on this machine",
+            f"name as many GPUs as --nproc-per-node says, such as --device {example}",
+        )
+    if max(map(int, named)) >= count:
+        refuse(
+            f"device={device}, but this machine has {count or 'no'} GPUs for PyTorch",
+            "name other GPUs, or --device cpu on every machine",
+        )
+    return device
+
+
 def changed(args: SimpleNamespace) -> dict[str, Any]:
     """Return the arguments of a run that are not Ultralytics' defaults.
 
@@ -95,6 +99,10 @@ def changed(args: SimpleNamespace) -> dict[str, Any]:
         args: Of a trainer.
     """
     return {k: v for k, v in vars(args).items() if DEFAULT_CFG_DICT.get(k, v) != v}
+
+
+#: It moves a model into ``DistributedDataParallel``.
+_SETUP = "ultralytics.engine.trainer:BaseTrainer._setup_train"
 
 
 class _OnCpu(nn.parallel.DistributedDataParallel):
@@ -141,7 +149,7 @@ def across(trainer: type) -> type:
                 return super()._setup_train(*args)
             ours = _View(nn, parallel=_View(nn.parallel, DistributedDataParallel=_OnCpu))
             with freeze.as_given(self):
-                return with_globals(inspect.unwrap(trainer._setup_train), nn=ours)(self, *args)
+                return with_globals(original(_SETUP), nn=ours)(self, *args)
 
         def final_eval(self):
             """Make the checkpoints small; the caller validates the best one, in one process."""
