@@ -1,8 +1,7 @@
 """Interpreter start-up for Python 3.15 and later, which calls what ``*.start`` files name.
 
 Older versions run the line in ``yolograft_autoload.pth``, which does the same. A start-up line must
-never be the reason that Python fails, so every error is swallowed; ``yolograft doctor`` tells what
-is wrong.
+never make Python fail, so every error is ignored; ``yolograft doctor`` reports what is wrong.
 """
 
 

@@ -261,7 +261,7 @@ def test_cuda_agrees_with_cpu():
 
 def test_bare_module_without_inputs():
     with pytest.raises(
-        ValueError, match=r"count: SKConv is no Ultralytics model.*\n\nHint: .*inputs="
+        ValueError, match=r"count: SKConv is not an Ultralytics model.*\n\nHint: .*inputs="
     ):
         count(SKConv(8, 8))
 
@@ -271,6 +271,6 @@ def test_bare_module_without_inputs():
 )
 def test_size_that_does_not_fit(imgsz, hint):
     with pytest.raises(
-        ValueError, match=f"no multiple of DetectionModel's stride 32\n\nHint: {hint}"
+        ValueError, match=f"not a multiple of DetectionModel's stride 32\n\nHint: {hint}"
     ):
         count(DetectionModel("yolov8n.yaml", verbose=False), imgsz)

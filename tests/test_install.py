@@ -101,7 +101,7 @@ def test_wheel_and_sdist_hold_the_same(source, wheel, tmp_path):
     configs = {f"yolograft/{p.relative_to(ROOT)}" for p in (ROOT / "cfg").rglob("*.yaml")}
     assert len(configs) > 3
     start = {f"yolograft_autoload.{ending}" for ending in ("py", "pth", "start")}
-    assert configs | start | {"yolograft/py.typed", "yolograft/host/parser.py"} <= names
+    assert configs | start | {"yolograft/py.typed", "yolograft/hooks/fuse.py"} <= names
     assert not [n for n in names if n.startswith(("tests", "scripts", "cfg"))]
 
 

@@ -81,7 +81,7 @@ def test_joining_is_that_of_the_newest_release():
         ("nothing_like_it=1", "nothing_like_it=1: there is no such setting"),
         ("epochs=3 epochs=4", "epochs=4: given twice"),
         ("data=a.yaml", "data=a.yaml: given twice"),
-        ("classes=[0, epochs=3", "a bracket is not closed"),
+        ("classes=[0, epochs=3", "the bracket is not closed"),
         ("epochs=many", "'epochs=many'"),
         ("lr0=1,0", "'lr0=(1, 0)'"),
         ("lr0=nan", "'lr0=nan'"),

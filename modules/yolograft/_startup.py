@@ -1,6 +1,6 @@
 """Wait for the Ultralytics modules that the hooks wrap.
 
-Runs at every Python start, so it imports only what is loaded by then. When one of the watched
+This runs at every Python start, so it imports only what is loaded by then. When one of the watched
 modules has been executed, ``yolograft.hooks.attach`` is called with its name; until then
 Ultralytics is not touched.
 """
@@ -8,6 +8,7 @@ Ultralytics is not touched.
 import sys
 from _thread import get_ident
 
+#: The modules of ``yolograft.hooks.HOOKS``, which is too much to import here.
 WATCHED = (
     "ultralytics.cfg",
     "ultralytics.nn.tasks",
@@ -27,7 +28,7 @@ class _Watcher:
     """Meta path finder that lets the other finders work, then listens for the end of the load."""
 
     def __init__(self):
-        self._seeking = set()  # threads whose other finders are asked just now
+        self._seeking = set()  # threads in which the other finders are being asked
 
     def find_spec(self, name, path=None, target=None):
         """Return the spec that the other finders give, its loader extended by our call."""

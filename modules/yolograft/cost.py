@@ -1,7 +1,7 @@
-"""The one counter of work: parameters and FLOPs of a model or a block.
+"""Count parameters and FLOPs of a model or a block.
 
-Counters that look at modules lose what happens between them: a deformable convolution, a gate or an
-attention written with plain tensor operations adds nothing to their figure. This one looks at the
+Counters that look at modules miss what happens between them: a deformable convolution, a gate or an
+attention written with plain tensor operations adds nothing to their number. This one looks at the
 operations that run.
 
 **Convention.** One multiplication, addition, subtraction, division or comparison of two values is
@@ -36,6 +36,8 @@ import torch
 import torchvision  # noqa: F401 (defines torch.ops.torchvision)
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from yolograft.errors import refuse
 
 aten = torch.ops.aten
 
@@ -77,11 +79,11 @@ def count(
             ``(B, C, H, W)``, or a list of maps for a module that takes a list.
 
     Returns:
-        The figures for the whole batch of ``inputs``.
+        The numbers for the whole batch of ``inputs``.
 
     Raises:
-        ValueError: If ``inputs`` is missing for a bare module, or ``imgsz`` is no multiple of the
-            model's largest stride.
+        ConfigError: If ``inputs`` is missing for a bare module, or ``imgsz`` is not a multiple of
+            the model's largest stride.
     """
     while hasattr(getattr(model, "model", None), "yaml"):  # YOLO(...) holds the model
         model = model.model
@@ -92,7 +94,7 @@ def count(
     # Before torch 2.15 the counter takes an operator apart unless the very overload is known.
     overloads = {getattr(op, name): f for op, f in formulas.items() for name in op.overloads()}
     counter = FlopCounterMode(display=False, custom_mapping={**formulas, **overloads})
-    # The fast path of nn.MultiheadAttention is one operator that no counter sees into.
+    # The fast path of nn.MultiheadAttention is one operator, without a formula.
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -111,20 +113,18 @@ def count(
 def _image(model: nn.Module, imgsz: int | tuple[int, int]) -> torch.Tensor:
     name = type(model).__name__
     if not hasattr(model, "yaml"):
-        msg = (
-            f"count: {name} is no Ultralytics model, so its input is unknown\n\n"
-            "Hint: give one, as in count(block, inputs=torch.zeros(1, 64, 80, 80))"
+        refuse(
+            f"count: {name} is not an Ultralytics model, so its input is unknown",
+            "give one, as in count(block, inputs=torch.zeros(1, 64, 80, 80))",
         )
-        raise ValueError(msg)
     size = (imgsz, imgsz) if isinstance(imgsz, int) else tuple(imgsz)
     stride = int(max(model.stride)) if hasattr(model, "stride") else 1
     if any(n % stride or n < stride for n in size):
         fits = tuple(max(stride, -(-n // stride) * stride) for n in size)
-        msg = (
-            f"count: imgsz={imgsz} is no multiple of {name}'s stride {stride}\n\n"
-            f"Hint: use {fits[0] if isinstance(imgsz, int) else fits}"
+        refuse(
+            f"count: imgsz={imgsz} is not a multiple of {name}'s stride {stride}",
+            f"use {fits[0] if isinstance(imgsz, int) else fits}",
         )
-        raise ValueError(msg)
     weight = next(model.parameters())
     return weight.new_zeros(1, model.yaml.get("channels", 3), *size)
 
@@ -190,21 +190,19 @@ _MATRIX = {
     },
 }
 _ELEMENTWISE = {
-    **dict.fromkeys(
-        (
-            *(aten.add, aten.add_, aten.sub, aten.sub_, aten.rsub),
-            *(aten.mul, aten.mul_, aten.div, aten.div_, aten.maximum, aten.minimum),
-        ),
-        _per_result(1),
-    ),
-    **dict.fromkeys((aten.addcmul, aten.addcmul_), _per_result(2)),
-    **dict.fromkeys((aten.lerp, aten.lerp_), _per_result(3)),
-    **dict.fromkeys(
-        (aten.sum, aten.mean, aten.amax, aten.amin, aten.max, aten.min), _per_value_read
-    ),
-    **dict.fromkeys((aten.avg_pool2d, aten.max_pool2d_with_indices), _window),
-    **dict.fromkeys((aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d), _adaptive),
-    aten.upsample_bilinear2d: _per_result(8),
-    aten.upsample_nearest2d: _per_result(0),  # else torch takes it apart and counts its indices
-    **dict.fromkeys((aten.grid_sampler_2d, aten.cudnn_grid_sampler), _grid_sample),
+    op: formula
+    for formula, ops in (
+        (_per_result(1), (aten.add, aten.add_, aten.sub, aten.sub_, aten.rsub)),
+        (_per_result(1), (aten.mul, aten.mul_, aten.div, aten.div_, aten.maximum, aten.minimum)),
+        (_per_result(2), (aten.addcmul, aten.addcmul_)),
+        (_per_result(3), (aten.lerp, aten.lerp_)),
+        (_per_value_read, (aten.sum, aten.mean, aten.amax, aten.amin, aten.max, aten.min)),
+        (_window, (aten.avg_pool2d, aten.max_pool2d_with_indices)),
+        (_adaptive, (aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d)),
+        (_per_result(8), (aten.upsample_bilinear2d,)),
+        # Without this, torch takes the operator apart and counts its indices.
+        (_per_result(0), (aten.upsample_nearest2d,)),
+        (_grid_sample, (aten.grid_sampler_2d, aten.cudnn_grid_sampler)),
+    )
+    for op in ops
 }

@@ -1,8 +1,9 @@
-"""Files: the pack's own ``cfg/``, the user's cache folder, whole writes, locks."""
+"""Files: the ``cfg/`` of yolograft, the user's cache folder, atomic writes, locks."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import socket
@@ -11,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from yolograft.errors import refuse
 
 _HERE = Path(__file__).resolve().parent
 #: Inside the package in a wheel, beside modules/ in an editable install or a checkout.
@@ -31,7 +34,7 @@ def cache(*parts: str) -> Path:
 
 
 def write(file: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
-    """Write a whole file or nothing: a killed writer leaves the old file as it was.
+    """Write a file atomically: a killed writer leaves the old file as it was.
 
     Args:
         file: File; its folder is made.
@@ -58,6 +61,33 @@ def write(file: Path, content: str | bytes | Callable[[BinaryIO], object]) -> No
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def keep(text: str, *parts: str) -> str:
+    """Write a text into the user's cache folder, and return the path of the file.
+
+    Args:
+        text: Its content.
+        *parts: Names of folders and file.
+
+    Raises:
+        ConfigError: If it cannot be written.
+    """
+    file = cache(*parts)
+    try:
+        write(file, text)
+    except OSError as error:
+        refuse(
+            f"{file}: {error.strerror or error}",
+            "set XDG_CACHE_HOME to a folder that can be written, or write the YAML yourself and "
+            "give it as --data or --model",
+        )
+    return str(file)
+
+
+def digest(text: str) -> str:
+    """Return a few characters that stand for a text, for the name of its file."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _sweep(folder: Path) -> None:

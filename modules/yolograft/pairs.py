@@ -1,6 +1,6 @@
 """``key=value`` words of a command line: one reader for ``train``, ``val`` and ``compare``.
 
-They mean what they mean to the stock ``yolo`` command, in every release: ``lr0=1e-3`` is a number,
+They mean what they mean to the ``yolo`` command, in every release: ``lr0=1e-3`` is a number,
 ``classes=[0,1]`` a list, ``name=007`` text, and spaces beside ``=`` or inside brackets are allowed.
 No value is ever run as code.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from yolograft.errors import nearest, refuse
@@ -46,7 +47,7 @@ def read(
             refuse(f"{word}: no value", f"write {key}=VALUE, or leave {key} out")
         for others in (taken, given):
             if key in others:
-                refuse(f"{word}: given twice", f"it is {others[key]!r} already")
+                refuse(f"{word}: given twice", f"{key} is already {others[key]!r}")
         given[key] = value_of(text, text_only=key in _TEXT)
         if not _known(cfg, key, given[key]):
             hint = nearest(key, list(cfg.DEFAULT_CFG_DICT)) or "`yolo cfg` lists the settings"
@@ -55,8 +56,29 @@ def read(
     return given, rest
 
 
+def read_file(file: str) -> dict[str, Any]:
+    """Return the arguments in a YAML file, as in ``cfg=mine.yaml``; ``yolo copy-cfg`` writes one.
+
+    Args:
+        file: By name or path.
+
+    Raises:
+        ConfigError: If there is no such file, or it holds no arguments.
+    """
+    import yaml
+    from ultralytics.utils.checks import check_yaml
+
+    try:
+        content = yaml.safe_load(Path(check_yaml(file)).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, AssertionError, yaml.YAMLError) as error:
+        refuse(f"cfg={file}: {' '.join(str(error).split())}", "give the path of a YAML file")
+    if not isinstance(content, dict):
+        refuse(f"cfg={file}: the file is not a mapping", "write one argument a line, `epochs: 100`")
+    return {k: v for k, v in content.items() if v is not None and k not in ("cfg", "mode", "task")}
+
+
 def check(given: Mapping[str, Any]) -> None:
-    """Refuse values that Ultralytics would refuse later.
+    """Report values now that Ultralytics would report later.
 
     Args:
         given: Values by name.
@@ -74,11 +96,11 @@ def check(given: Mapping[str, Any]) -> None:
 
 
 def value_of(text: str, text_only: bool = False) -> Any:
-    """Return a value as the stock command reads it: a Python literal, or else the text itself.
+    """Return a value as the `yolo` command reads it: a Python literal, or else the text itself.
 
     Args:
         text: What stands behind ``=``.
-        text_only: Whether only ``None`` is more than text.
+        text_only: Whether every value but ``None`` is text.
     """
     words = {"none": None} if text_only else {"none": None, "true": True, "false": False}
     if text.lower() in words:
@@ -92,7 +114,7 @@ def value_of(text: str, text_only: bool = False) -> Any:
 
 
 def _known(cfg: Any, key: str, value: Any) -> bool:
-    """Tell whether Ultralytics knows a name, one of the past that it still translates included."""
+    """Tell whether Ultralytics knows a name; old names that it translates count."""
     if key in cfg.DEFAULT_CFG_DICT or key == "save_dir":
         return True
     translate = getattr(cfg, "_handle_deprecation", dict)
@@ -112,5 +134,5 @@ def _joined(words: Iterable[str]) -> list[str]:
         after_equals = word == "=" and len(joined[-1]) > 1
         in_brackets = "=" in joined[-1] and joined[-1].count("[") > joined[-1].count("]")
     if in_brackets:
-        refuse(f"{joined[-1]}: a bracket is not closed", "write the list as one word: [0,1]")
+        refuse(f"{joined[-1]}: the bracket is not closed", "write the list as one word: [0,1]")
     return joined

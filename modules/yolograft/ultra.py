@@ -11,9 +11,6 @@ from typing import Any
 #: Stock stages that hold bottlenecks with a 3x3 second convolution: `C2f_SK` and the like.
 STAGES = ("C2", "C2f", "C3", "C3k2", "BottleneckCSP", "RepNCSPELAN4")
 
-#: What stood in Ultralytics before a hook took its place, by ``"module:function"``.
-ORIGINALS: dict[str, Callable] = {}
-
 
 class Misfit(Exception):
     """A function of Ultralytics that no longer looks as we expect it."""
@@ -26,12 +23,12 @@ def original(target: str) -> Callable:
         target: ``"module:function"`` or ``"module:Class.method"``.
     """
     module, _, path = target.partition(":")
-    found = importlib.import_module(module)  # which may attach the hook
-    if target not in ORIGINALS:
-        for name in path.split("."):
-            found = getattr(found, name)
-        return found
-    return ORIGINALS[target]
+    found: Any = importlib.import_module(module)
+    for name in path.split("."):
+        found = getattr(found, name)
+    while hasattr(found, "_yolograft"):
+        found = found.__wrapped__
+    return found
 
 
 def with_globals(function: FunctionType, **others: Any) -> FunctionType:

@@ -1,146 +1,183 @@
-"""The only room that knows Ultralytics' internals: one host function per file.
+"""Where Ultralytics calls us: each function that we wrap, in one table.
 
-============  ============================================  ====================================
-file          wraps                                         so that
-============  ============================================  ====================================
-parser.py     ``ultralytics.nn.tasks.parse_model``          YAML rows can name the blocks
-configs.py    ``ultralytics.nn.tasks.yaml_model_load``      ``model=yolov8n-sk.yaml`` is found,
-                                                            and ``yolo11n-cbam.yaml`` is grafted
-fuse.py       ``ultralytics.nn.tasks.BaseModel.fuse``       the blocks fold their BatchNorm too
-              and ``BaseModel.is_fused``
-load.py       ``ultralytics.nn.tasks.torch_load``           ``ULTRALYTICS_SAFE_LOAD=1`` accepts
-                                                            checkpoints that hold the blocks
-forward.py    ``ultralytics.nn.tasks.BaseModel.forward``    a failing block is reported by its row
-command.py    ``ultralytics.cfg.entrypoint``                ``yolo`` ends with the message alone
-weights.py    ``ultralytics.nn.tasks.BaseModel.load``       a grafted model takes over the tensors
-                                                            of the checkpoint that it grew from
-data.py       ``ultralytics.data.utils.check_file``         ``data=shapes.yaml`` is found
-              and ``check_det_dataset``                     a data YAML can name COCO JSON
-build.py      ``ultralytics.data.build``'s                  its images and targets come from
-              ``build_yolo_dataset``                        the JSON
-rtdetr.py     ``build_dataset`` of RT-DETR's trainer and    RT-DETR reads COCO JSON too
-              validator
-validator.py  ``BaseValidator.__call__``, steps of          the official COCO numbers are added
-              ``DetectionValidator`` and
-              ``SegmentationValidator``,
-              ``DetMetrics.results_dict``
-trainer.py    ``engine.trainer.BaseTrainer.save_metrics``   results.csv has a column for each
-              and ``save_model``                            a run can be resumed without the cache
-freeze.py     its ``setup_model`` and ``_setup_train``      ``freeze=10`` counts rows of the base
-============  ============================================  ====================================
-
-Four files wrap nothing. ``trial.py`` runs blocks of others once. ``classifier.py`` holds the one
-block that is a class of Ultralytics', so that the host knows a classification net by it;
-``nodes.py`` the trainer for several machines, which ``yolograft train`` hands to Ultralytics;
-``watch.py`` lets them end together.
+:data:`HOOKS` is the documentation and the working list. Each file here wraps one function, or
+the few that have one purpose; ``yolograft doctor --hooks`` prints the table.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import pkgutil
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
 from types import FunctionType, ModuleType
 from typing import Any
 
-from yolograft.ultra import ORIGINALS, Misfit
+from yolograft.ultra import Misfit
 
-#: Host function -> None when wrapped, else the reason why not. Read by ``yolograft doctor``.
+
+@dataclass(frozen=True)
+class Hook:
+    """A function of Ultralytics that we wrap.
+
+    Attributes:
+        target: ``"module:function"`` or ``"module:Class.method"``.
+        make: ``"file:function"`` in this room; the function takes the module and the original, and
+            returns the replacement.
+        parameters: Names that the signature has to start with.
+        why: What we wrap it for.
+        instead: What Ultralytics could offer that would make the wrap unnecessary.
+        since: First of the supported releases whose signature is that of the newest one.
+    """
+
+    target: str
+    make: str
+    parameters: tuple[str, ...]
+    why: str
+    instead: str
+    since: str = "8.3.220"
+
+    @property
+    def module(self) -> str:
+        """Return the module that holds the function."""
+        return self.target.partition(":")[0]
+
+
+def _hooks(why: str, instead: str, *functions: tuple[str, ...]) -> list[Hook]:
+    """Return the hooks of one purpose; each has target, maker, parameters and perhaps since."""
+    return [
+        Hook(target, make, tuple(parameters.split()), why, instead, *since)
+        for target, make, parameters, *since in functions
+    ]
+
+
+_TASKS = "ultralytics.nn.tasks"
+_DATA = "ultralytics.data"
+_ENGINE = "ultralytics.engine"
+_RTDETR = "ultralytics.models.rtdetr"
+_DETECT = "ultralytics.models.yolo.detect.val:DetectionValidator"
+_SEGMENT = "ultralytics.models.yolo.segment.val:SegmentationValidator"
+
+HOOKS: tuple[Hook, ...] = (
+    *_hooks(
+        "the `yolo` command ends with our message alone, without a traceback",
+        "a class of errors that `entrypoint` prints without a traceback",
+        ("ultralytics.cfg:entrypoint", "command:make", "debug"),
+    ),
+    *_hooks(
+        "rows of a model YAML can name the blocks",
+        "a registry of custom modules, with their rule for channels, that `parse_model` reads",
+        (f"{_TASKS}:parse_model", "parser:make", "d ch verbose"),
+    ),
+    *_hooks(
+        "`model=yolov8n-sk.yaml` is found, and `model=yolo11n-cbam.yaml` is grafted",
+        "a list of folders or functions that look up a model YAML",
+        (f"{_TASKS}:yaml_model_load", "configs:make", "path"),
+    ),
+    *_hooks(
+        "an error in a block is reported with the row of the model YAML",
+        "an error of a layer's forward that names the layer's row",
+        (f"{_TASKS}:BaseModel.forward", "forward:make", "self x"),
+    ),
+    *_hooks(
+        "the blocks fold their BatchNorm too",
+        "a `BaseModel.fuse` that calls the `fuse()` of any layer that has one",
+        (f"{_TASKS}:BaseModel.fuse", "fuse:make", "self verbose", "8.4.120"),
+        (f"{_TASKS}:BaseModel.is_fused", "fuse:make_is_fused", "self", "8.4.150"),
+    ),
+    *_hooks(
+        "`ULTRALYTICS_SAFE_LOAD=1` accepts checkpoints that hold the blocks",
+        "a callback before a checkpoint is read, to allow the classes that it holds",
+        (f"{_TASKS}:torch_load", "load:make", ""),
+    ),
+    *_hooks(
+        "a grafted model takes over the tensors of the checkpoint that its base was trained to",
+        "an `on_model_load` callback that gets the model and the tensors before they are matched",
+        (f"{_TASKS}:BaseModel.load", "weights:make", "self weights verbose"),
+    ),
+    *_hooks(
+        "`data=shapes.yaml` is found",
+        "a list of folders or functions that look up a data YAML",
+        (f"{_DATA}.utils:check_file", "data:make", "file"),
+    ),
+    *_hooks(
+        "a data YAML can name COCO JSON",
+        "a registry of data formats that `check_det_dataset` reads",
+        (f"{_DATA}.utils:check_det_dataset", "data:make_check", "dataset autodownload", "8.4.120"),
+    ),
+    *_hooks(
+        "images and targets come from the COCO JSON",
+        "an argument for the dataset class of a trainer and a validator",
+        (f"{_DATA}.build:build_yolo_dataset", "build:make", "cfg img_path batch data", "8.4.60"),
+        (f"{_RTDETR}.train:RTDETRTrainer.build_dataset", "rtdetr:make", "self"),
+        (f"{_RTDETR}.val:RTDETRValidator.build_dataset", "rtdetr:make", "self"),
+    ),
+    *_hooks(
+        "a validation on COCO JSON also gives the official COCO numbers",
+        "a callback with each batch's predictions, and metrics that a callback can add",
+        (f"{_ENGINE}.validator:BaseValidator.__call__", "validator:make_call", "self", "8.4.150"),
+        (f"{_DETECT}.init_metrics", "validator:make_init", "self model"),
+        (f"{_DETECT}.update_metrics", "validator:make_update", "self preds batch"),
+        (f"{_DETECT}.gather_stats", "validator:make_gather", "self"),
+        (f"{_DETECT}.get_stats", "validator:make_stats", "self"),
+        (f"{_SEGMENT}.init_metrics", "validator:make_init_masks", "self model"),
+        ("ultralytics.utils.metrics:DetMetrics.results_dict", "validator:make_results", "self"),
+    ),
+    *_hooks(
+        "results.csv has a column for each of these numbers",
+        "columns of results.csv that a callback can add, blank where there is no value",
+        (f"{_ENGINE}.trainer:BaseTrainer.save_metrics", "trainer:make", "self metrics"),
+    ),
+    *_hooks(
+        "a run can be resumed after the cache folder was emptied",
+        "a callback before the first checkpoint is written",
+        (f"{_ENGINE}.trainer:BaseTrainer.save_model", "trainer:make_save", "self"),
+    ),
+    *_hooks(
+        "`freeze=10` counts rows of the base, not the blocks between them",
+        "a `freeze` that takes a function, called with the model",
+        (f"{_ENGINE}.trainer:BaseTrainer.setup_model", "freeze:make_model", "self"),
+        (f"{_ENGINE}.trainer:BaseTrainer._setup_train", "freeze:make_train", "self"),
+    ),
+)
+
+#: Target -> None when it is wrapped, else the reason why not. Read by ``yolograft doctor``.
 STATUS: dict[str, str | None] = {}
 
 
 def attach(name: str) -> None:
-    """Wrap the host functions of one Ultralytics module that has just been loaded.
+    """Wrap the functions of one module of Ultralytics that has just been loaded.
 
     A wrap that does not fit is left out with one warning; stock configs work as before.
 
     Args:
         name: Full module name.
     """
-    if name == "ultralytics.cfg":  # `yolo version` and the like need no more
-        from yolograft.hooks import command
-
-        _attach("ultralytics.cfg:entrypoint", ("debug",), command.make)
-        return
-    from yolograft.hooks import (
-        build,
-        configs,
-        data,
-        forward,
-        freeze,
-        fuse,
-        load,
-        parser,
-        rtdetr,
-        trainer,
-        validator,
-        weights,
-    )
-
-    detect = "ultralytics.models.yolo.detect.val:DetectionValidator"
-    segment = "ultralytics.models.yolo.segment.val:SegmentationValidator"
-    for target, parameters, make in (
-        ("ultralytics.nn.tasks:parse_model", ("d", "ch", "verbose"), parser.make),
-        ("ultralytics.nn.tasks:yaml_model_load", ("path",), configs.make),
-        ("ultralytics.nn.tasks:BaseModel.forward", ("self", "x"), forward.make),
-        ("ultralytics.nn.tasks:BaseModel.fuse", ("self", "verbose"), fuse.make),
-        ("ultralytics.nn.tasks:BaseModel.is_fused", ("self",), fuse.make_is_fused),
-        ("ultralytics.nn.tasks:torch_load", (), load.make),
-        ("ultralytics.nn.tasks:BaseModel.load", ("self", "weights", "verbose"), weights.make),
-        ("ultralytics.data.utils:check_file", ("file",), data.make),
-        (
-            "ultralytics.data.utils:check_det_dataset",
-            ("dataset", "autodownload"),
-            data.make_check,
-        ),
-        (
-            "ultralytics.data.build:build_yolo_dataset",
-            ("cfg", "img_path", "batch", "data"),
-            build.make,
-        ),
-        ("ultralytics.engine.validator:BaseValidator.__call__", ("self",), validator.make_call),
-        ("ultralytics.utils.metrics:DetMetrics.results_dict", ("self",), validator.make_results),
-        (f"{detect}.init_metrics", ("self", "model"), validator.make_init),
-        (f"{detect}.update_metrics", ("self", "preds", "batch"), validator.make_update),
-        (f"{detect}.gather_stats", ("self",), validator.make_gather),
-        (f"{detect}.get_stats", ("self",), validator.make_stats),
-        (f"{segment}.init_metrics", ("self", "model"), validator.make_init_masks),
-        ("ultralytics.models.rtdetr.val:RTDETRValidator.build_dataset", ("self",), rtdetr.make),
-        ("ultralytics.models.rtdetr.train:RTDETRTrainer.build_dataset", ("self",), rtdetr.make),
-        ("ultralytics.engine.trainer:BaseTrainer.save_metrics", ("self", "metrics"), trainer.make),
-        ("ultralytics.engine.trainer:BaseTrainer.save_model", ("self",), trainer.make_save),
-        ("ultralytics.engine.trainer:BaseTrainer.setup_model", ("self",), freeze.make_model),
-        ("ultralytics.engine.trainer:BaseTrainer._setup_train", ("self",), freeze.make_train),
-    ):
-        if target.startswith(name + ":"):
-            _attach(target, parameters, make)
+    for hook in HOOKS:
+        if hook.module != name:
+            continue
+        make = pkgutil.resolve_name(f"{__name__}.{hook.make}")
+        try:
+            _wrap(hook, make)
+            STATUS[hook.target] = None
+        except Exception as error:
+            STATUS[hook.target] = str(error)
+            _warn(hook.target, error)
 
 
-def _attach(target: str, parameters: tuple[str, ...], make: Callable) -> None:
-    try:
-        wrap(target, parameters, make)
-        STATUS[target] = None
-    except Exception as error:
-        STATUS[target] = str(error)
-        _warn(target, error)
-
-
-def wrap(target: str, parameters: tuple[str, ...], make: Callable) -> None:
-    """Replace a host function, and every copy of it that other modules have bound by name.
-
-    Args:
-        target: ``"module:function"`` or ``"module:Class.method"``.
-        parameters: Names that its signature has to start with.
-        make: Takes the module and the original, returns the replacement.
+def _wrap(hook: Hook, make: Callable) -> None:
+    """Replace a function, and every copy of it that other modules have bound by name.
 
     Raises:
         Misfit: If the function is missing or has another signature.
     """
-    module_name, _, path = target.partition(":")
-    module = sys.modules[module_name]
+    module = sys.modules[hook.module]
+    path = hook.target.partition(":")[2]
     *owners, name = path.split(".")
-    owner = module
+    owner: Any = module
     for part in owners:
         owner = getattr(owner, part, None)
     original = getattr(owner, name, None)
@@ -152,19 +189,18 @@ def wrap(target: str, parameters: tuple[str, ...], make: Callable) -> None:
     if hasattr(original, "_yolograft"):
         return
     found = tuple(inspect.signature(original).parameters)
-    if found[: len(parameters)] != parameters:
-        msg = f"{path}({', '.join(found)}) does not start with ({', '.join(parameters)})"
+    if found[: len(hook.parameters)] != hook.parameters:
+        msg = f"{path}({', '.join(found)}) does not start with ({', '.join(hook.parameters)})"
         raise Misfit(msg)
-    ORIGINALS[target] = original
     replacement = functools.wraps(original)(make(module, original))
     replacement._yolograft = True
     setattr(owner, name, property(replacement) if is_property else replacement)
-    if not owners and original.__module__ == module_name:
+    if not owners and original.__module__ == hook.module:
         _rebind(name, original, replacement)
 
 
 def _rebind(name: str, original: Callable, replacement: Callable) -> None:
-    """Replace the copies of a host function, and those of its wrap before a reload."""
+    """Replace the copies of a function, and those of its wrap before a reload."""
     for module in list(sys.modules.values()):
         if isinstance(module, ModuleType):
             held = vars(module).get(name)
@@ -183,10 +219,8 @@ def _warn(target: str, error: Exception) -> None:
     import ultralytics
     from ultralytics.utils import LOGGER
 
-    from yolograft import __version__
-
     LOGGER.warning(
-        f"yolograft {__version__} does not fit ultralytics {ultralytics.__version__}: "
-        f"{target.replace(':', '.')} was left as it is ({error}). Stock configs work; grafted ones "
+        f"yolograft {version('yolograft')} does not fit ultralytics {ultralytics.__version__}: "
+        f"{target.replace(':', '.')} was not wrapped ({error}). Stock configs work; grafted ones "
         "may not. Hint: `pip install -U yolograft`, then `yolograft doctor`."
     )

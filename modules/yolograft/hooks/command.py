@@ -1,4 +1,4 @@
-"""Wrap ``entrypoint``, the ``yolo`` command: it ends with the message of a refusal alone."""
+"""Wrap ``entrypoint``, the ``yolo`` command: for an error of ours it prints the message alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from yolograft.errors import ConfigError
 
 
 def make(cfg: ModuleType, original: Callable) -> Callable:
-    """Return an ``entrypoint`` that prints a refusal of the pack's as ``yolograft`` does.
+    """Return an ``entrypoint`` that prints a :class:`ConfigError` as ``yolograft`` does.
 
     Args:
         cfg: ``ultralytics.cfg``.

@@ -1,8 +1,8 @@
 """Wrap ``torch_load``: the restricted loader rebuilds the blocks, and what they consist of.
 
 ``ULTRALYTICS_SAFE_LOAD=1`` reads checkpoints by ``torch.load(weights_only=True)``, which accepts
-what is on a list. Here the list is extended by what a checkpoint needs, as far as it is ours, or of
-the package of a registered block. Nothing is imported because a checkpoint names it.
+only the classes on a list. This adds to the list what a checkpoint needs, if it is ours or belongs
+to the package of a registered block. Nothing is imported because a checkpoint names it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _named_in(file: Any) -> set[str]:
     """Return what a file names and the restricted loader would refuse."""
     try:
         return {*torch.serialization.get_unsafe_globals_in_checkpoint(file)}
-    except Exception:  # no checkpoint, or an old PyTorch: the host says what it says
+    except Exception:  # not a checkpoint, or an old PyTorch: Ultralytics reports it
         return set()
 
 

@@ -50,7 +50,7 @@ def make_save(trainer: ModuleType, original: Callable) -> Callable:
     """
 
     def save_model(self, *args, **kwargs):
-        from yolograft.training.run import keep_with_run
+        from yolograft.coco.options import keep_with_run
 
         keep_with_run(self)
         return original(self, *args, **kwargs)

@@ -1,15 +1,14 @@
-"""A trainer for several machines: it takes its place in the world from torchrun.
+"""A trainer for several machines: it takes its rank and the number of processes from torchrun.
 
 Ultralytics starts its own processes on one machine and counts its devices there. Under torchrun the
-stock trainer joins with a global rank and the local number of devices, which cannot be; it also
-chooses the run's folder in every process by itself. This one asks the launcher. It wraps nothing:
-``yolograft train`` hands it to Ultralytics where torchrun has started the process.
+stock trainer joins with a global rank and the local number of devices, which does not fit; it also
+chooses the folder of the run in every process separately. This one asks the launcher. It wraps
+nothing: ``yolograft train`` passes it to Ultralytics when torchrun has started the process.
 """
 
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import re
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 from yolograft.errors import refuse
 from yolograft.training import watch
-from yolograft.ultra import with_globals
+from yolograft.ultra import original, with_globals
 from yolograft.warm import freeze
 
 
@@ -37,33 +36,15 @@ def group(device: str | int | None) -> Iterator[str]:
             out.
 
     Yields:
-        The device as Ultralytics is to be given it.
+        The device, in the form that Ultralytics takes.
 
     Raises:
         ConfigError: If there is not one GPU for each process of this machine, or if some processes
-            are to use GPUs and others the CPU.
+            use GPUs and others the CPU.
     """
-    here = int(os.environ["LOCAL_WORLD_SIZE"])
-    if device is None:
-        device = ",".join(map(str, range(min(torch.cuda.device_count(), here)))) or "cpu"
-    device = re.sub(r"cuda:|[\[\]() ]", "", str(device))
-    if device == "cpu":
-        backend = "gloo"
-    else:
-        named = device.split(",")
-        if len(named) != here or not all(n.isdigit() for n in named):
-            refuse(
-                f"device={device}, but torchrun has started {here} processes on this machine",
-                "name as many GPUs as --nproc-per-node says, such as --device "
-                + ",".join(map(str, range(here))),
-            )
-        count = torch.cuda.device_count()
-        if max(map(int, named)) >= count:
-            refuse(
-                f"device={device}, but this machine has {count or 'no'} GPUs that PyTorch can use",
-                "name other GPUs, or --device cpu on every machine",
-            )
-        torch.cuda.set_device(int(named[LOCAL_RANK]))
+    device, backend = _checked(device), "gloo"
+    if device != "cpu":
+        torch.cuda.set_device(int(device.split(",")[LOCAL_RANK]))
         backend = "nccl" if distributed.is_nccl_available() else "gloo"
         os.environ["TORCH_NCCL_BLOCKING_WAIT"] = "1"  # a lost machine ends the others too
     kinds = watch.exchange("device", "cpu" if device == "cpu" else "a GPU")
@@ -88,6 +69,29 @@ def group(device: str | int | None) -> Iterator[str]:
         distributed.destroy_process_group()
 
 
+def _checked(device: str | int | None) -> str:
+    """Return ``cpu``, or the GPUs of this machine's processes."""
+    here, count = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if device is None:
+        device = ",".join(map(str, range(min(count, here)))) or "cpu"
+    device = re.sub(r"cuda:|[\[\]() ]", "", str(device))
+    if device == "cpu":
+        return device
+    named = device.split(",")
+    if len(named) != here or not all(n.isdigit() for n in named):
+        example = ",".join(map(str, range(here)))
+        refuse(
+            f"device={device}, but torchrun has started {here} processes on this machine",
+            f"name as many GPUs as --nproc-per-node says, such as --device {example}",
+        )
+    if max(map(int, named)) >= count:
+        refuse(
+            f"device={device}, but this machine has {count or 'no'} GPUs for PyTorch",
+            "name other GPUs, or --device cpu on every machine",
+        )
+    return device
+
+
 def changed(args: SimpleNamespace) -> dict[str, Any]:
     """Return the arguments of a run that are not Ultralytics' defaults.
 
@@ -97,8 +101,12 @@ def changed(args: SimpleNamespace) -> dict[str, Any]:
     return {k: v for k, v in vars(args).items() if DEFAULT_CFG_DICT.get(k, v) != v}
 
 
+#: It moves a model into ``DistributedDataParallel``.
+_SETUP = "ultralytics.engine.trainer:BaseTrainer._setup_train"
+
+
 class _OnCpu(nn.parallel.DistributedDataParallel):
-    """Without the index of a GPU, which the host always gives."""
+    """Without the index of a GPU, which Ultralytics always gives."""
 
     def __init__(self, module: nn.Module, device_ids: list | None = None, **kwargs):
         super().__init__(module, **kwargs)
@@ -141,10 +149,10 @@ def across(trainer: type) -> type:
                 return super()._setup_train(*args)
             ours = _View(nn, parallel=_View(nn.parallel, DistributedDataParallel=_OnCpu))
             with freeze.as_given(self):
-                return with_globals(inspect.unwrap(trainer._setup_train), nn=ours)(self, *args)
+                return with_globals(original(_SETUP), nn=ours)(self, *args)
 
         def final_eval(self):
-            """Make the checkpoints small; who called validates the best one, in one process."""
+            """Make the checkpoints small; the caller validates the best one, in one process."""
             if RANK == 0:
                 last = strip_optimizer(self.last) if self.last.exists() else {}
                 if self.best.exists():

@@ -1,13 +1,12 @@
 """Train and validate: what ``yolograft train`` and ``yolograft val`` do.
 
-Both hand everything to Ultralytics. What they add: COCO JSON without a data YAML, defaults by
-device, several machines, refusals before anything starts, and the official COCO numbers at the end.
+Both pass everything to Ultralytics. What they add: COCO JSON without a data YAML, defaults by
+device, several machines, errors before anything starts, and the official COCO numbers at the end.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import subprocess
@@ -16,8 +15,6 @@ from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from yolograft import files, pairs
 from yolograft.errors import ConfigError, refuse
@@ -41,14 +38,16 @@ def train(args: Namespace) -> int:
     Raises:
         ConfigError: If an argument, the model or the data cannot be used.
     """
+    from yolograft.training import watch
+
     given = _options(args)
     resume = given.pop("resume", None)
     if resume:
         model = _load(_latest() if resume is True else resume)
         if (model.ckpt or {}).get("epoch", -1) < 0 or model.ckpt.get("optimizer") is None:
             refuse(
-                f"--resume {model.ckpt_path}: there is nothing to go on with: its training is done",
-                "give last.pt of a run that was cut short, or train on from it with --model",
+                f"--resume {model.ckpt_path}: this training is finished",
+                "give last.pt of an interrupted run, or start from this checkpoint with --model",
             )
         given["resume"] = model.ckpt_path
     else:
@@ -60,13 +59,11 @@ def train(args: Namespace) -> int:
         given = {**defaults(given.get("device")), **given}
     given.pop("model", None)
     _check_data(model, given.get("data"))
-    from yolograft.training import watch
-
-    with _errors_told():
+    with _causes_raised():
         if watch.launched():
             return _train_across(model, given)
         model.train(**given)
-    _tell(model.trainer.save_dir, model.trainer.data)
+    _print_numbers(model.trainer.save_dir, model.trainer.data)
     return 0
 
 
@@ -88,13 +85,13 @@ def val(args: Namespace) -> int:
             refuse(f"no {key} to validate", f"name it: --{key} {example}")
     model = _load(given.pop("model"))
     data = _check_data(model, given["data"])
-    with _errors_told():
+    with _causes_raised():
         found = model.val(**given)
-    return 0 if _tell(found.save_dir, data) else 1
+    return 0 if _print_numbers(found.save_dir, data) else 1
 
 
 def defaults(device: str | int | None) -> dict[str, Any]:
-    """Return what depends on the device, where the user says nothing.
+    """Return the arguments that depend on the device, for those that the user does not give.
 
     Mixed precision is for GPUs alone. A GPU waits for its images, so each process gets up to eight
     workers of its share of the cores; beside a network on the CPU they would only take its cores.
@@ -121,124 +118,21 @@ def defaults(device: str | int | None) -> dict[str, Any]:
 
 def _options(args: Namespace) -> dict[str, Any]:
     """Return Ultralytics' arguments, checked as far as they can be without a model."""
+    from yolograft.coco import options
+
     given = {key: getattr(args, key, None) for key in OPTIONS}
     given = {key: value for key, value in given.items() if value is not None}
     found, rest = pairs.read(args.overrides, given)
     if rest:
-        refuse(f"{rest[0]!r}: what is that?", "Ultralytics' arguments are written key=value")
+        refuse(f"{rest[0]!r} is not key=value", "write Ultralytics' arguments as in epochs=100")
     given |= found
     if file := given.pop("cfg", None):
-        given = {**_settings(file), **given}
+        given = {**pairs.read_file(file), **given}
     if isinstance(given.get("pretrained"), str):
         given["pretrained"] = pairs.value_of(given["pretrained"])
     pairs.check(given)
-    data = _data(args, given.get("data"))
+    data = options.data_yaml(args, given.get("data"))
     return {**given, **({"data": data} if data else {})}
-
-
-def _settings(file: str) -> dict[str, Any]:
-    """Return what a file of settings gives, as in ``cfg=mine.yaml``; ``yolo copy-cfg`` writes one.
-
-    Args:
-        file: By name or path.
-    """
-    from ultralytics.utils.checks import check_yaml
-
-    try:
-        content = yaml.safe_load(Path(check_yaml(file)).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, AssertionError, yaml.YAMLError) as error:
-        refuse(f"cfg={file}: {' '.join(str(error).split())}", "give the path of a YAML file")
-    if not isinstance(content, dict):
-        refuse(f"cfg={file}: the file holds no mapping", "write one setting a line, `epochs: 100`")
-    return {k: v for k, v in content.items() if v is not None and k not in ("cfg", "mode", "task")}
-
-
-def _data(args: Namespace, data: str | None) -> str | None:
-    """Return the data YAML; one that says what the options say where they say more."""
-    direct = {
-        "train": (getattr(args, "coco_train", None), getattr(args, "train_images", None)),
-        "val": (args.coco_val, args.val_images),
-    }
-    if not any(jsons or folders for jsons, folders in direct.values()):
-        return _allowing(data) if args.allow_missing and data else data
-    if data:
-        refuse(f"--data {data}: --coco-train and --coco-val name data too", "give one of them")
-    content: dict[str, Any] = {"images": {}}
-    for split, (jsons, folders) in direct.items():
-        if not jsons:
-            if split == "val" or args.command == "train":
-                refuse(f"--coco-{split} is missing", f"name the COCO JSON: --coco-{split} a.json")
-            continue
-        content[split] = [_there(file, f"--coco-{split}", Path.is_file) for file in jsons]
-        folders = [_there(f, f"--{split}-images", Path.is_dir) for f in folders or ()]
-        if len(folders) not in (0, 1, len(jsons)):
-            refuse(
-                f"--{split}-images names {len(folders)} folders for {len(jsons)} JSON files",
-                "name one folder for all of them, or one each",
-            )
-        if folders:
-            content["images"][split] = folders if len(folders) > 1 else folders[0]
-    if "train" not in content:  # Ultralytics wants both
-        content["train"] = content["val"]
-    content["allow_missing"] = args.allow_missing
-    return _keep(content, Path(content["train"][0]).stem)
-
-
-def _there(name: str, option: str, test: Any) -> str:
-    if not test(Path(name)):
-        kind = "file" if test is Path.is_file else "folder"
-        refuse(f"{option} {name}: no such {kind}", f"the working directory is {Path.cwd()}")
-    return os.path.abspath(name)  # a link stays one: images are found beside it
-
-
-def _allowing(data: str) -> str:
-    """Return a data YAML that says the same, and that missing images are left out."""
-    from ultralytics.data import utils
-
-    from yolograft.coco import config
-    from yolograft.hooks.data import find_yaml
-
-    file = find_yaml(utils, data)
-    content = config.read(file) if file else None
-    if content is None:
-        refuse(
-            f"--allow-missing: {data} does not name COCO JSON",
-            "leave it out; Ultralytics skips missing images of its own lists",
-        )
-    root = config.resolve(content, file, utils.DATASETS_DIR)["path"]
-    return _keep({**content, "path": root, "allow_missing": True}, file.stem)
-
-
-def _keep(content: dict[str, Any], name: str) -> str:
-    """Write a data YAML into the user's cache folder; equal content is one file.
-
-    A training takes it into its own folder, which is not known before it starts.
-    """
-    text = yaml.safe_dump(content, sort_keys=False)
-    return _write(text, "data", f"{name[:80]}-{_digest(text)}.yaml")
-
-
-def keep_with_run(trainer: Any) -> None:
-    """Copy a data YAML that a command has written into the cache to the folder of its run.
-
-    A training is resumed from there, whatever becomes of the cache.
-
-    Args:
-        trainer: Ultralytics' trainer, about to save a checkpoint.
-    """
-    from ultralytics.utils import YAML
-
-    file, folder = Path(str(trainer.args.data)), Path(trainer.save_dir)
-    if file.parent != files.cache("data") or not file.is_file():
-        return
-    own = folder / file.name
-    files.write(own, file.read_bytes())
-    for args in (trainer.args, getattr(trainer.validator, "args", None)):
-        if args is not None:
-            args.data = str(own)
-    told = folder / "args.yaml"
-    if told.is_file():
-        YAML.save(told, {**YAML.load(told), "data": str(own)})
 
 
 def _grafted(model: str, recipe: str) -> str:
@@ -246,25 +140,8 @@ def _grafted(model: str, recipe: str) -> str:
     from yolograft.graft import file, graft
 
     result = graft(model, recipe)
-    text = file.text(result)
-    return _write(text, f"models/{_digest(text)}", Path(result.config["yaml_file"]).name)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _write(text: str, folder: str, name: str) -> str:
-    file = files.cache(folder, name)
-    try:
-        files.write(file, text)
-    except OSError as error:
-        refuse(
-            f"{file}: {error.strerror or error}",
-            "set XDG_CACHE_HOME to a folder that can be written, or write the YAML yourself and "
-            "give it as --data or --model",
-        )
-    return str(file)
+    text, name = file.text(result), Path(result.config["yaml_file"]).name
+    return files.keep(text, "models", files.digest(text), name)
 
 
 # -------------------------------------------------------------------------------------------- run
@@ -276,12 +153,12 @@ def _load(name: str) -> Any:
     kind = RTDETR if "rtdetr" in Path(name).stem.lower() else YOLO  # as the `yolo` command does
     try:
         return kind(str(name))
-    except OSError as error:  # not there, a folder, or not to be downloaded
+    except OSError as error:  # missing, a folder, or a download that failed
         refuse(f"{name}: {error}", "name a model YAML or a checkpoint")
 
 
 def _check_data(model: Any, data: str | None) -> dict[str, Any] | None:
-    """Return what a data YAML holds, or refuse what Ultralytics would with a run's folder made."""
+    """Return what a data YAML holds; report here what Ultralytics would after it made a folder."""
     if not data or model.task not in ("detect", "segment", "pose"):
         return None
     from ultralytics.data import utils
@@ -302,8 +179,8 @@ def _latest() -> str:
 
 
 @contextlib.contextmanager
-def _errors_told() -> Iterator[None]:
-    """Bring what the user can mend out of the exceptions that Ultralytics wraps it in."""
+def _causes_raised() -> Iterator[None]:
+    """Raise the :class:`ConfigError` that Ultralytics has wrapped into an exception of its own."""
     try:
         yield
     except Exception as error:
@@ -322,25 +199,25 @@ def _train_across(model: Any, given: dict[str, Any]) -> int:
     from yolograft.training import nodes
 
     if not given.get("resume") and float(given.get("batch", 16)) < 1:
-        refuse(f"batch={given['batch']}: it is found out on one GPU only", "give a number")
-    with nodes.group(given.get("device")) as device, _errors_told():
-        trainer = nodes.across(model._smart_load("trainer"))
+        refuse(f"batch={given['batch']}: this is measured on one GPU only", "give a number")
+    with nodes.group(given.get("device")) as device, _causes_raised():
+        trainer = nodes.across(model.task_map[model.task]["trainer"])
         model.train(trainer=trainer, **{**given, "device": device})
     if int(os.environ["RANK"]):
         return 0
-    run, options = model.trainer.save_dir, nodes.changed(model.trainer.args)
-    best = next(f for f in (model.trainer.best, model.trainer.last) if f.exists())
-    options = {k: v for k, v in options.items() if k not in _NOT_FOR_VAL}
+    trained, run = model.trainer, model.trainer.save_dir
+    best = next(f for f in (trained.best, trained.last) if f.exists())
+    options = {k: v for k, v in nodes.changed(trained.args).items() if k not in _NOT_FOR_VAL}
     options |= {"project": run.parent, "name": run.name, "exist_ok": True}
-    options["batch"] = max(2 * model.trainer.batch_size // model.trainer.world_size, 1)
+    options["batch"] = max(2 * trained.batch_size // trained.world_size, 1)
     alone = {k: v for k, v in os.environ.items() if k not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
     command = [sys.executable, "-c", "import sys; from yolograft.cli import main; sys.exit(main())"]
-    command += ["val", "--model", best, "--data", model.trainer.args.data]
+    command += ["val", "--model", best, "--data", trained.args.data]
     command += ["--device", device.split(",")[0], *(f"{k}={v}" for k, v in options.items())]
     return subprocess.run([str(word) for word in command], env=alone, check=False).returncode
 
 
-def _tell(run: Path, data: dict[str, Any] | None) -> bool:
+def _print_numbers(run: Path, data: dict[str, Any] | None) -> bool:
     """Print the official numbers of a run, if its data is COCO JSON.
 
     Args:

@@ -1,11 +1,11 @@
-"""Several machines end together: who stops tells the others why.
+"""Several machines end together: a process that stops sends the others the reason.
 
-torchrun starts one process for each GPU, on every machine, and watches over its own machine only.
-Where a process refuses its arguments or its data, fails, or is killed, those on other machines
+torchrun starts one process for each GPU, on every machine, and watches its own machine only. If a
+process stops because of its arguments or its data, fails, or is killed, those on other machines
 would wait for it in the next collective operation until a timeout of hours. Here each process
-keeps a TCP connection to process 0 from its first moment on. One that stops sends its message,
-which process 0 passes on; one that is killed closes its connection. The others print the message
-and end, with a few seconds for a checkpoint that is being written.
+keeps a TCP connection to process 0 from its start on. One that stops sends its message, which
+process 0 passes on; one that is killed closes its connection. The others print the message and
+end, after a few seconds for a checkpoint that is being written.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from yolograft.errors import ConfigError
 
 #: Seconds that a process has to end by itself once another one has stopped.
 GRACE = 10
-#: Seconds that process 0, which refuses, waits for those that have not connected yet.
+#: Seconds that process 0 waits, before it stops, for those that have not connected yet.
 JOIN = 25
 #: As long as a training may wait for its slowest process: to index or to download data.
 TIMEOUT = timedelta(hours=3)
 
 
 def launched() -> bool:
-    """Tell whether torchrun has started this process as one of several."""
+    """Return whether torchrun has started this process as one of several."""
     return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
@@ -59,7 +59,7 @@ def exchange(key: str, value: str) -> list[str]:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """End with the others: tell them why this process stops, and stop where one of them does.
+    """End with the others: report to them why this process stops, and stop when one of them does.
 
     Raises:
         SystemExit: With status 2, if another process stopped. Its message is printed then.
@@ -78,13 +78,13 @@ def together() -> Iterator[None]:
         watch.leave()
 
 
-#: What a process stops with by itself, whatever becomes of the others.
+#: Errors of a process that have nothing to do with the others.
 _OWN = (ConfigError, SystemExit, KeyboardInterrupt)
 _current: list[_Watch] = []
 
 
 def report(error: BaseException) -> None:
-    """Tell the other processes why this one stops, before it waits for them in any way.
+    """Send the other processes the reason why this one stops, before it waits for them.
 
     Args:
         error: What it stops with.
@@ -96,7 +96,7 @@ def report(error: BaseException) -> None:
         text = f"{type(error).__name__}: {text}"
     for watch in _current:
         if isinstance(error, _OWN) or not watch.stopped.wait(2):
-            watch.tell(text)
+            watch.send(text)
 
 
 class _Watch:
@@ -118,20 +118,20 @@ class _Watch:
             self._start(self._accept, server)
             return
         port, self.key = json.loads(store().get("watch"))
-        host = os.environ["MASTER_ADDR"]
+        first = os.environ["MASTER_ADDR"]
         try:
-            line = socket.create_connection((host, port), timeout=60)
+            line = socket.create_connection((first, port), timeout=60)
         except OSError as error:
             sys.stderr.write(
-                f"yolograft: {self.name} cannot connect to {host}:{port} ({error}): if a machine "
-                "fails, the others may wait for it for hours\n"
+                f"yolograft: {self.name} cannot connect to {first}:{port} ({error}): if a machine "
+                "fails, the others may wait for hours\n"
             )
             return
         line.settimeout(None)
         self._send(line, [self.key, self.name])
-        self._add(line, line.makefile(), f"process 0 on {host}")
+        self._add(line, line.makefile(), f"process 0 on {first}")
 
-    def tell(self, text: str) -> None:
+    def send(self, text: str) -> None:
         """Send the others a message, once; process 0 waits for those that are still starting."""
         if self.left.is_set() or self.stopped.is_set():
             return
@@ -143,7 +143,7 @@ class _Watch:
         self._start(self._end)
 
     def leave(self) -> None:
-        """Let the others go on alone."""
+        """Let the others continue alone."""
         self.left.set()
         self._send_all(None)
 
@@ -163,9 +163,7 @@ class _Watch:
                 self._add(line, file, name)
 
     def _add(self, line: socket.socket, file: TextIO, name: str) -> None:
-        line.setsockopt(
-            socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1
-        )  # notices a machine without power
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # for a machine without power
         for option, seconds in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6)):
             if hasattr(socket, option):
                 line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
@@ -179,7 +177,8 @@ class _Watch:
             text = file.readline()
         except OSError:
             text = ""
-        message = json.loads(text) if text.endswith("\n") else f"{name} is gone: killed, or cut off"
+        lost = f"{name} was killed or disconnected"
+        message = json.loads(text) if text.endswith("\n") else lost
         with self.lock:
             if message is None or self.left.is_set() or self.stopped.is_set():
                 return
