@@ -233,14 +233,16 @@ def _parts(image):
     return ndimage.label(image, np.ones((3, 3)))[1]
 
 
-def test_compressed_text_is_pycocotools():
+def test_compressed_text_is_read_as_in_pycocotools():
     tools = pytest.importorskip("pycocotools.mask")
     random = np.random.default_rng(0)
     for _ in range(200):
         size = random.integers(1, 60, 2)
         image = np.asfortranarray((random.random(size) < random.random()).astype(np.uint8))
         mask = tools.encode(image)
-        assert rle.compress(rle.counts(mask)[0]) == mask["counts"]
+        runs, height, width = rle.counts(mask)
+        again = tools.frPyObjects({"size": mask["size"], "counts": runs.tolist()}, height, width)
+        assert again["counts"] == mask["counts"]
 
 
 @pytest.mark.parametrize(

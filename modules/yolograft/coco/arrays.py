@@ -36,8 +36,8 @@ class Index:
         points: ``(p,)`` polygons, all in one row of ``x, y``.
         lengths: Numbers in each polygon.
         parts: ``(m,)`` polygons of each annotation.
-        masks: Run-length encoded masks, as COCO's compressed text, all in one row.
-        mask_lengths: ``(m,)`` bytes of each annotation's mask, 0 where it has none.
+        runs: Runs of the masks, down the columns and starting with background, all in one row.
+        mask_lengths: ``(m,)`` runs of each annotation's mask, 0 where it has none.
         mask_sizes: ``(m, 2)`` height and width of each mask.
         report: What was dropped, and why; its examples do not name the file.
     """
@@ -60,7 +60,7 @@ class Index:
     points: np.ndarray
     lengths: np.ndarray
     parts: np.ndarray
-    masks: np.ndarray
+    runs: np.ndarray
     mask_lengths: np.ndarray
     mask_sizes: np.ndarray
     report: Report = field(default_factory=Report)
@@ -79,8 +79,7 @@ class Index:
         if not length:
             return None
         end = self._ends[row]
-        text = self.masks[end - length : end].tobytes()
-        return {"size": self.mask_sizes[row].tolist(), "counts": text}
+        return {"size": self.mask_sizes[row].tolist(), "counts": self.runs[end - length : end]}
 
     def rows(self, place: int) -> slice:
         """Return where the annotations of an image are.

@@ -140,7 +140,7 @@ def _columns(
         cls.append(_place(row.get("category_id"), classes))
         crowd.append(read_flag(row.get("iscrowd")))
         box, taken = read_box(row)
-        boxes.extend(box)
+        _extend(boxes, box)
         if taken:
             boxed.append(where(row))
         key = row.get("id")
@@ -150,8 +150,8 @@ def _columns(
         seen.add(key)
     report.add("notes", "annotations without a box: taken from their polygon", boxed)
     report.add("notes", "annotations with an id that is already in use", twice)
-    columns = np.array(image, np.int32), np.array(cls, np.int32), np.array(crowd, bool)
-    return *columns, np.array(boxes, np.float64).reshape(-1, 4)
+    columns = np.asarray(image), np.asarray(cls), np.array(crowd, bool)
+    return *columns, np.asarray(boxes).reshape(-1, 4)
 
 
 def _place(value: object, known: dict) -> int:
@@ -178,36 +178,36 @@ def _used(rows: list, image, cls, crowd, boxes, report: Report) -> np.ndarray:
 
 
 def _segmentations(file: Path, rows: list[dict], report: Report) -> dict[str, np.ndarray]:
-    """Return polygons in one row of numbers, masks in one of characters, and whose is what."""
+    """Return polygons and runs of masks, each in one row of numbers, and whose is what."""
     points, lengths, parts = array("d"), array("i"), array("i")
-    masks, mask_lengths, mask_sizes = bytearray(), array("i"), array("i")
+    runs, mask_lengths, mask_sizes = array("i"), array("i"), array("i")
     unread = []
     for row in over(rows, f"Indexing {file}", len(rows)):
         shapes = read_shapes(row.get("segmentation"))
-        held, size = len(masks), (0, 0)
+        held, size = len(runs), (0, 0)
         if isinstance(shapes, dict):
             try:
-                runs, *size = rle.counts(shapes)
-                masks += rle.compress(runs)
+                found, *size = rle.counts(shapes)
+                runs.frombytes(found.astype(np.int32).tobytes())
             except ValueError:
                 unread.append(where(row))
             shapes = ()
         for part in shapes:
             lengths.append(_extend(points, part))
         parts.append(len(shapes))
-        mask_lengths.append(len(masks) - held)
+        mask_lengths.append(len(runs) - held)
         mask_sizes.extend(size)
     report.add("notes", "annotations with a mask that cannot be read: the box is used", unread)
     return {
-        **_whole_parts(rows, *map(np.array, (points, lengths, parts)), report),
-        "masks": np.frombuffer(bytes(masks), dtype=np.uint8),
-        "mask_lengths": np.array(mask_lengths, dtype=np.int32),
-        "mask_sizes": np.array(mask_sizes, dtype=np.int32).reshape(-1, 2),
+        **_whole_parts(rows, *map(np.asarray, (points, lengths, parts)), report),
+        "runs": np.asarray(runs),
+        "mask_lengths": np.asarray(mask_lengths),
+        "mask_sizes": np.asarray(mask_sizes).reshape(-1, 2),
     }
 
 
 def _extend(points: array, part: list) -> int:
-    """Append the numbers of a polygon, NaN for what is not one; return how many."""
+    """Append the numbers of a box or polygon, NaN for what is not one; return how many."""
     before = len(points)
     try:
         points.extend(part)

@@ -206,10 +206,6 @@ def _in_line(name: str) -> str:
 
 def _save(output: Path, image: np.ndarray) -> None:
     try:
-        good, data = cv2.imencode(output.suffix, image)
-        if good:
-            disk.write(output, data.tobytes())
+        disk.write(output, cv2.imencode(output.suffix, image)[1].tobytes())
     except (OSError, cv2.error) as error:
         refuse(f"{output}: it could not be written: {error}", "choose another place")
-    if not good:
-        refuse(f"{output}: it could not be written", "choose another place")

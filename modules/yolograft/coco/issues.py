@@ -47,7 +47,7 @@ def find_issues(sets: list[CocoDataset]) -> tuple[list[Report], dict[tuple[int, 
 def _issues(dataset: CocoDataset) -> Report:
     report, index = Report(), dataset.indexes[0]
     report.merge(dataset.report)
-    if len(index.masks):
+    if len(index.runs):
         masks = Report()
         outlined(dataset, dataset.samples, masks)
         for reason, (count, where) in masks.notes.items():
@@ -79,7 +79,7 @@ def outlined(dataset: CocoDataset, samples: list[Sample], report: Report) -> lis
         report: Where issues are counted.
     """
     index = dataset.indexes[0]
-    shapes = bool(len(index.lengths) or len(index.masks))
+    shapes = bool(len(index.lengths) or len(index.runs))
     numbers, poses = list(range(len(index.categories))), index.poses.shape[1] > 0
     return make_labels(index, samples, numbers, report, outlines=shapes, tight=shapes, poses=poses)
 

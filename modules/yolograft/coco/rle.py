@@ -79,27 +79,6 @@ def _uncompress(text: bytes) -> np.ndarray:
     return runs
 
 
-def compress(runs: np.ndarray) -> bytes:
-    """Return runs as COCO's compressed text.
-
-    Args:
-        runs: From :func:`counts`.
-    """
-    rest = runs.copy()
-    rest[3:] -= runs[1:-2]
-    text = np.zeros((len(runs), 13), np.uint8)
-    open_ = np.ones(len(runs), bool)
-    for place in range(13):
-        low = rest & 31
-        rest >>= 5
-        more = np.where(low & 16, rest != -1, rest != 0)
-        text[open_, place] = (low + 32 * more + 48)[open_]
-        open_ &= more
-        if not open_.any():
-            break
-    return text[text > 0].tobytes()
-
-
 def decode(mask: object) -> np.ndarray:
     """Return the mask as an array of 0 and 1.
 

@@ -98,7 +98,7 @@ def _annotation(
     """Return one annotation with our numbers, ``None`` where COCO does not use it either."""
     image = places.get(read_id(row.get("image_id")))
     cls = classes.get(read_id(row.get("category_id")))
-    box, _ = read_box(row)
+    box = [read_number(v) for v in read_box(row)[0]]
     if image is None or cls is None or not all(map(math.isfinite, box)):
         return None
     area = read_number(row.get("area"))
@@ -123,11 +123,13 @@ def _annotation(
 
 def _mask(value: object, box: list[float]) -> list | dict:
     """Return a mask or polygons where they can be read, else the box as a polygon."""
+    from faster_coco_eval import mask
+
     shapes = read_shapes(value)
     if isinstance(shapes, dict):
         try:
-            runs, height, width = rle.counts(shapes)
-            return {"size": [height, width], "counts": rle.compress(runs).decode()}
+            runs, *size = rle.counts(shapes)
+            return mask.frPyObjects({"size": size, "counts": runs.tolist()}, *size)
         except ValueError:
             return _outline(box)
     parts = [[read_number(v) for v in part] for part in shapes]

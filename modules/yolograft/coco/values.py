@@ -117,18 +117,18 @@ def _flat(points: list) -> list:
     return [v for pair in points for v in (pair if isinstance(pair, list) else [pair])]
 
 
-def read_box(row: dict[str, Any]) -> tuple[list[float], bool]:
+def read_box(row: dict[str, Any]) -> tuple[list, bool]:
     """Return the box of an annotation, and whether it was taken from its polygons or mask.
 
     Args:
         row: The annotation.
 
     Returns:
-        Left, top, width and height, NaN where there is no box.
+        Left, top, width and height as they are written, NaN where there is no box.
     """
     box = row.get("bbox")
     if isinstance(box, list) and len(box) == 4:
-        return [read_number(v) for v in box], False
+        return box, False
     shapes, box = read_shapes(row.get("segmentation")), None
     if isinstance(shapes, dict):
         try:
