@@ -10,22 +10,11 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from yolograft.coco import parse, rle
+from yolograft.coco import parse, rle, values
 from yolograft.coco.arrays import Index
 from yolograft.coco.categories import read_categories
 from yolograft.coco.progress import over
 from yolograft.coco.report import Report
-from yolograft.coco.values import (
-    is_text,
-    mappings,
-    read_box,
-    read_flag,
-    read_id,
-    read_number,
-    read_shapes,
-    short,
-    where,
-)
 from yolograft.errors import refuse
 
 
@@ -44,15 +33,15 @@ def build(file: Path) -> Index:
     if not places:
         refuse(
             f"{file}: no image has a usable id and file_name; the first is "
-            f"{short(content['images'][0])}",
+            f"{values.short(content['images'][0])}",
             "each image is a mapping such as {id: 1, file_name: a.jpg, width: 640, height: 480}",
         )
     lists = {"image_id": content["images"], "category_id": content["categories"]}
-    written = {key: ids for key, rows in lists.items() if (ids := _written(mappings(rows)))}
+    written = {key: ids for key, rows in lists.items() if (ids := _written(values.mappings(rows)))}
     listed = content["annotations"]
-    odd = [short(row) for row in listed if not isinstance(row, dict)]
+    odd = [values.short(row) for row in listed if not isinstance(row, dict)]
     report.add("dropped", "annotations that are not a mapping", odd)
-    rows = mappings(listed)
+    rows = values.mappings(listed)
     classes = {key: i for i, key in enumerate(categories)}
     image, cls, crowd, boxes = _columns(rows, places, classes, report)
     used = _used(rows, image, cls, crowd, boxes, report)
@@ -89,9 +78,9 @@ def _images(rows: list, report: Report) -> tuple[dict[int | str, int], list[str]
     nameless, again, taken = [], [], []
     for row in rows:
         known = row if isinstance(row, dict) else {}
-        key, name = read_id(known.get("id")), _name(known)
+        key, name = values.read_id(known.get("id")), _name(known)
         if key is None or not name:
-            nameless.append(short(row))
+            nameless.append(values.short(row))
         elif key in places:
             (again if names[places[key]] == name else taken).append(f"image {key}, {name}")
         else:
@@ -106,13 +95,13 @@ def _images(rows: list, report: Report) -> tuple[dict[int | str, int], list[str]
 
 def _name(row: dict[str, Any]) -> str:
     """Return the file name of an image; LVIS has it in the address alone, with its folder."""
-    if is_text(row.get("file_name")):
+    if values.is_text(row.get("file_name")):
         return row["file_name"]
     for key in ("coco_url", "flickr_url"):
         with contextlib.suppress(TypeError, ValueError, AttributeError):
             parts = unquote(urlsplit(row.get(key)).path).split("/")
             name = "/".join([part for part in parts if part][-2:])
-            if is_text(name):
+            if values.is_text(name):
                 return name
     return ""
 
@@ -125,7 +114,7 @@ def _side(value: object) -> float:
 def _written(rows: list[dict[str, Any]]) -> dict[int | str, str]:
     """Return the ids that are numbers written as text, by the number."""
     texts = [row["id"] for row in rows if isinstance(row.get("id"), str)]
-    pairs = {read_id(text): text for text in reversed(texts)}  # the first one counts
+    pairs = {values.read_id(text): text for text in reversed(texts)}  # the first one counts
     return {key: text for key, text in pairs.items() if key not in (None, text)}
 
 
@@ -138,15 +127,15 @@ def _columns(
     for row in rows:
         image.append(_place(row.get("image_id"), places))
         cls.append(_place(row.get("category_id"), classes))
-        crowd.append(read_flag(row.get("iscrowd")))
-        box, taken = read_box(row)
+        crowd.append(values.read_flag(row.get("iscrowd")))
+        box, taken = values.read_box(row)
         _extend(boxes, box)
         if taken:
-            boxed.append(where(row))
+            boxed.append(values.where(row))
         key = row.get("id")
         key = repr(key) if isinstance(key, list | dict) else key
         if key in seen and key is not None:
-            twice.append(where(row))
+            twice.append(values.where(row))
         seen.add(key)
     report.add("notes", "annotations without a box: taken from their polygon", boxed)
     report.add("notes", "annotations with an id that is already in use", twice)
@@ -158,7 +147,7 @@ def _place(value: object, known: dict) -> int:
     try:
         return known[value]
     except (KeyError, TypeError):  # an id that is written in another way, or is not one
-        return known.get(read_id(value), -1)
+        return known.get(values.read_id(value), -1)
 
 
 def _used(rows: list, image, cls, crowd, boxes, report: Report) -> np.ndarray:
@@ -172,7 +161,7 @@ def _used(rows: list, image, cls, crowd, boxes, report: Report) -> np.ndarray:
         ("boxes of zero or negative size", finite & (boxes[:, 2:] <= 0).any(1) & ~crowd),
     ):
         new = np.flatnonzero(bad & used)
-        report.add("dropped", reason, (where(rows[i]) for i in new[:9].tolist()), len(new))
+        report.add("dropped", reason, (values.where(rows[i]) for i in new[:9].tolist()), len(new))
         used &= ~bad
     return used
 
@@ -183,14 +172,14 @@ def _segmentations(file: Path, rows: list[dict], report: Report) -> dict[str, np
     runs, mask_lengths, mask_sizes = array("i"), array("i"), array("i")
     unread = []
     for row in over(rows, f"Indexing {file}", len(rows)):
-        shapes = read_shapes(row.get("segmentation"))
+        shapes = values.read_shapes(row.get("segmentation"))
         held, size = len(runs), (0, 0)
         if isinstance(shapes, dict):
             try:
                 found, *size = rle.counts(shapes)
                 runs.frombytes(found.astype(np.int32).tobytes())
             except ValueError:
-                unread.append(where(row))
+                unread.append(values.where(row))
             shapes = ()
         for part in shapes:
             lengths.append(_extend(points, part))
@@ -213,7 +202,7 @@ def _extend(points: array, part: list) -> int:
         points.extend(part)
     except (TypeError, OverflowError):
         del points[before:]
-        points.extend(map(read_number, part))
+        points.extend(map(values.read_number, part))
     return len(part)
 
 
@@ -226,7 +215,7 @@ def _whole_parts(rows: list, points, lengths, parts, report: Report) -> dict[str
     if bad.any():
         owner = np.repeat(np.arange(len(rows)), parts)
         owners = np.unique(owner[bad])
-        examples = (where(rows[i]) for i in owners[:9].tolist())
+        examples = (values.where(rows[i]) for i in owners[:9].tolist())
         reason = "annotations with polygon parts that do not have three or more points"
         report.add("notes", reason, examples, len(owners))
         points = points[np.repeat(~bad, lengths)]
@@ -240,13 +229,13 @@ def _poses(rows: list[dict], keypoints: list[str], report: Report) -> tuple[np.n
     listed = [row.get("keypoints") for row in rows]
     size = len(keypoints) or max((len(v) // 3 for v in listed if isinstance(v, list)), default=0)
     poses, odd = np.zeros((len(rows), size, 3)), []
-    for i, values in enumerate(listed if size else ()):
-        if values is None:
+    for i, points in enumerate(listed if size else ()):
+        if points is None:
             continue
-        numbers = [read_number(v) for v in values] if isinstance(values, list) else []
+        numbers = [values.read_number(v) for v in points] if isinstance(points, list) else []
         if len(numbers) == 3 * size and all(abs(v) < 1e6 for v in numbers):  # no NaN either
             poses[i] = np.reshape(numbers, (size, 3))
         else:
-            odd.append(where(rows[i]))
+            odd.append(values.where(rows[i]))
     report.add("notes", f"annotations whose keypoints are not {size} times x, y, v", odd)
     return poses, keypoints or [str(i) for i in range(size)]

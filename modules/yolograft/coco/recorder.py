@@ -77,7 +77,7 @@ class Recorder:
                 the class as ``category_id``.
         """
         one = self.dataset.samples[sample]
-        only = self.classes[0] if self.classes else 0  # it stands for all
+        only = self.classes[0] if self.classes else 0  # predictions of any class count as this one
         kept = []
         for row in predictions:
             cls = only if self.agnostic else self.order.get(row["category_id"])

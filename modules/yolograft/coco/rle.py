@@ -48,7 +48,7 @@ def counts(mask: object) -> tuple[np.ndarray, int, int]:
 def _uncompress(text: bytes) -> np.ndarray:
     """Return the runs of COCO's compressed text: 5 bits a character, differences from the third.
 
-    A text that starts with a comma is a list of runs as it stands in the JSON.
+    A text that starts with a comma is a list of runs as the JSON has it.
     """
     if text.startswith(b","):
         return np.fromstring(text[1:], np.int64, sep=",")

@@ -78,7 +78,7 @@ def _look(path: str) -> tuple[int, int, int, int]:
                 stream.seek(-2, 2)
                 if stream.read() != b"\xff\xd9":  # Ultralytics rewrites such a file; we do not
                     state = CUT
-        # A whole, upright JPEG or PNG can be read; of other files, only reading tells.
+        # A complete, upright JPEG or PNG can be read; any other file is read to find out.
         if turn or state == CUT or kind not in {"jpg", "jpeg", "png"}:
             height, width = imread(path).shape[:2]
             turn = rotation.turn_to(path, turn, (width, height))

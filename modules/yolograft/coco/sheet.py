@@ -111,7 +111,7 @@ def _against(colour: tuple) -> tuple:
 
 
 def _draw_names(draw: ImageDraw.ImageDraw, names: list, classes: list, boxes: list, size: tuple):
-    """Write classes above their boxes where no other name stands; the colour shows them anyway."""
+    """Write class names above their boxes where there is room; the colour shows them anyway."""
     taken, named, height = np.zeros(size[::-1], bool), set(), 15
     for name, cls, (x1, y1, x2, _) in zip(names, classes, boxes, strict=True):
         text, font = _font(name, 11)

@@ -11,18 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from yolograft.coco import rle
+from yolograft.coco import rle, values
 from yolograft.coco.parse import parse
 from yolograft.coco.sample import Sample
-from yolograft.coco.values import (
-    id_order,
-    mappings,
-    read_box,
-    read_flag,
-    read_id,
-    read_number,
-    read_shapes,
-)
 
 #: Corners of polygons are kept within this many pixels: each pixel of an edge costs memory.
 _FAR = 1e5
@@ -57,15 +48,15 @@ class GroundTruth:
         for file in files:
             content = parse(file)
             rows: dict[int | str, dict] = {}
-            for row in mappings(content["images"]):
-                rows.setdefault(read_id(row.get("id")), row)
+            for row in values.mappings(content["images"]):
+                rows.setdefault(values.read_id(row.get("id")), row)
             places = {}
-            for key in sorted(rows.keys() - {None}, key=id_order):
+            for key in sorted(rows.keys() - {None}, key=values.id_order):
                 places[key] = len(images) + 1
                 height, width = (_whole(rows[key].get(side)) for side in ("height", "width"))
                 images.append({"id": places[key], "height": height, "width": width})
             self.places.append(places)
-            for row in mappings(content["annotations"]):
+            for row in values.mappings(content["annotations"]):
                 found = _annotation(row, places, classes, masks, points)
                 if found is not None:
                     annotations.append({**found, "id": len(annotations) + 1})
@@ -88,7 +79,7 @@ class GroundTruth:
 
 
 def _whole(value: object) -> int:
-    number = read_number(value)
+    number = values.read_number(value)
     return int(number) if math.isfinite(number) and number > 0 else 1
 
 
@@ -96,26 +87,26 @@ def _annotation(
     row: dict[str, Any], places: dict, classes: dict, masks: bool, size: int
 ) -> dict[str, Any] | None:
     """Return one annotation with our numbers, ``None`` where COCO does not use it either."""
-    image = places.get(read_id(row.get("image_id")))
-    cls = classes.get(read_id(row.get("category_id")))
-    box = [read_number(v) for v in read_box(row)[0]]
+    image = places.get(values.read_id(row.get("image_id")))
+    cls = classes.get(values.read_id(row.get("category_id")))
+    box = [values.read_number(v) for v in values.read_box(row)[0]]
     if image is None or cls is None or not all(map(math.isfinite, box)):
         return None
-    area = read_number(row.get("area"))
+    area = values.read_number(row.get("area"))
     found = {
         "image_id": image,
         "category_id": cls,
         "bbox": box,
         "area": area if math.isfinite(area) else box[2] * box[3],
-        "iscrowd": int(read_flag(row.get("iscrowd"))),
+        "iscrowd": int(values.read_flag(row.get("iscrowd"))),
     }
     if masks:
         found["segmentation"] = _mask(row.get("segmentation"), box)
     points = row.get("keypoints")
-    points = [read_number(v) for v in points] if isinstance(points, list) else []
+    points = [values.read_number(v) for v in points] if isinstance(points, list) else []
     if size and len(points) == 3 * size and all(map(math.isfinite, points)):
         found["keypoints"] = points
-        count = read_number(row.get("num_keypoints"))
+        count = values.read_number(row.get("num_keypoints"))
         seen = sum(v > 0 for v in points[2::3])
         found["num_keypoints"] = int(count) if math.isfinite(count) and count >= 0 else seen
     return found
@@ -125,14 +116,14 @@ def _mask(value: object, box: list[float]) -> list | dict:
     """Return a mask or polygons where they can be read, else the box as a polygon."""
     from faster_coco_eval import mask
 
-    shapes = read_shapes(value)
+    shapes = values.read_shapes(value)
     if isinstance(shapes, dict):
         try:
             runs, *size = rle.counts(shapes)
             return mask.frPyObjects({"size": size, "counts": runs.tolist()}, *size)
         except ValueError:
             return _outline(box)
-    parts = [[read_number(v) for v in part] for part in shapes]
+    parts = [[values.read_number(v) for v in part] for part in shapes]
     good = [p for p in parts if len(p) >= 6 and len(p) % 2 == 0 and all(map(math.isfinite, p))]
     return list(map(_near, good)) or _outline(box)
 
