@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from yolograft.coco.arrays import Index
 from yolograft.coco.values import id_order, is_text, read_id, short
 from yolograft.errors import refuse
-
-if TYPE_CHECKING:
-    from yolograft.coco.index import Index
 
 
 def read_categories(file: Path, rows: list) -> tuple[dict[int | str, str], list[str]]:
