@@ -106,7 +106,7 @@ def index(root: Path) -> object:
 
 def look(root: Path) -> object:
     """Look at every image."""
-    from yolograft.coco.images import inspect
+    from yolograft.coco.scan import inspect
 
     return inspect([str(p) for p in sorted((root / "images" / "train2017").iterdir())])[:2]
 

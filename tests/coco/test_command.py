@@ -13,7 +13,7 @@ from coco_sets import content
 from test_dataset import label_files, real, with_poses
 from test_metrics import compare, official
 
-from yolograft.coco.metrics import training_columns
+from yolograft.coco.results import training_columns
 
 SMALL = ["imgsz=64", "batch=4", "workers=0", "device=cpu", "conf=0.00001"]
 
