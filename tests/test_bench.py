@@ -61,7 +61,7 @@ def test_public_forms_equal_ours(double, library):
 def test_a_difference_is_found():
     modules = bench.sides("CBAM", SHAPE)
     with torch.no_grad():
-        modules["naive"].mlp[0].weight.mul_(2)
+        modules["naive"].block.mlp[0].weight.mul_(2)
     x = torch.randn(SHAPE)
     assert bench.difference(modules["ours"], modules["naive"], [x]) > 1e-4
     with pytest.raises(SystemExit, match=r"CBAM at .*: ours and naive differ by"):

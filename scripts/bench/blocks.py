@@ -25,7 +25,7 @@ from yolograft import registry
 
 from . import blocks_page, common
 from .common import Effort
-from .contenders import LIBRARIES, ROWS
+from .contenders import LIBRARIES, ROWS, Function
 
 SHAPES = ((8, 64, 80, 80), (8, 128, 40, 40), (8, 256, 20, 20))
 QUICK = ((2, 64, 80, 80),)
@@ -70,10 +70,10 @@ def sides(
             nn.init.uniform_(bn.running_var, 0.5, 1.5)
             nn.init.uniform_(bn.weight, 0.5, 1.5)
             nn.init.uniform_(bn.bias, -0.2, 0.2)
-    built = {"ours": ours, "naive": row.naive(ours)}
+    built = {"ours": ours, "naive": Function(row.naive, ours)}
     built |= {lib: row.public[lib].build(ours) for lib in libraries if lib in row.public}
     if row.parts:
-        built["parts"] = row.parts(ours)
+        built["parts"] = Function(row.parts, ours)
     return {side: _OnList(m) if row.on_list else m for side, m in built.items()}
 
 

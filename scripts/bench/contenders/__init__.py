@@ -8,9 +8,9 @@ file here belongs to the file of the same name in ``yolograft/blocks`` and holds
 from importlib import import_module
 from pkgutil import iter_modules
 
-from ._row import Public, Row, load
+from ._row import Function, Public, Row, load
 
-__all__ = ["LIBRARIES", "NOT_MEASURED", "ROWS", "Public", "Row", "load"]
+__all__ = ["LIBRARIES", "NOT_MEASURED", "ROWS", "Function", "Public", "Row", "load"]
 
 #: Public libraries, as packages are imported.
 LIBRARIES = ("timm", "mmcv", "torchvision")

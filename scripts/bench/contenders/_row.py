@@ -32,10 +32,11 @@ class Row:
     """What a block is compared with.
 
     Args:
-        naive: Builds the naive form from the block.
+        naive: Computes with the block's weights, from the block and its inputs, what the block
+            does, as one would write it first.
         *public: The forms that libraries have.
         ours: Builds the block for a width; left out, its role in the table of blocks says how.
-        parts: Builds from the block what it cannot do without; its forward is timed too.
+        parts: Computes what the block cannot do without; it is timed too.
         floor: Whether it must read its map twice and write it once; the time of that is given too.
         inputs: Shapes of the inputs, from the shape of the row.
         on_list: Whether the block takes its inputs as a list.
@@ -43,10 +44,10 @@ class Row:
 
     def __init__(
         self,
-        naive: Callable[[nn.Module], nn.Module],
+        naive: Callable[..., Tensor | list[Tensor]],
         *public: Public,
         ours: Callable[[int], nn.Module] | None = None,
-        parts: Callable[[nn.Module], nn.Module] | None = None,
+        parts: Callable[..., list[Tensor]] | None = None,
         floor: bool = False,
         inputs: Callable[[Shape], list[Shape]] = lambda shape: [shape],
         on_list: bool = False,
@@ -56,9 +57,26 @@ class Row:
         self.floor, self.inputs, self.on_list = floor, inputs, on_list
 
 
-def unit(layer: nn.Module) -> nn.Sequential:
-    """Return convolution, BatchNorm and activation as three modules in a row."""
-    return nn.Sequential(deepcopy(layer.conv), deepcopy(layer.bn), deepcopy(layer.act))
+class Function(nn.Module):
+    """A function of a block and its inputs as a module, with a copy of the block.
+
+    Args:
+        function: Takes the block and the inputs.
+        block: A block of ours.
+    """
+
+    def __init__(self, function: Callable[..., Tensor | list[Tensor]], block: nn.Module):
+        super().__init__()
+        self.function, self.block = function, deepcopy(block)
+
+    def forward(self, *inputs: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+        """Return the function's result."""
+        return self.function(self.block, *inputs)
+
+
+def unit(layer: nn.Module, x: Tensor) -> Tensor:
+    """Return convolution, BatchNorm and activation, one after the other."""
+    return layer.act(layer.bn(layer.conv(x)))
 
 
 def load(module: nn.Module, *parts: nn.Module | Tensor) -> nn.Module:

@@ -7,20 +7,12 @@ from torch import Tensor, nn
 from ._row import Public, Row, load, unit
 
 
-class _Naive(nn.Module):
+def _naive(block: nn.Module, x: Tensor) -> Tensor:
     """A list of branches, the pooled one resized to the map, all concatenated."""
-
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.branches = nn.ModuleList(unit(branch) for branch in block.branches)
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), unit(block.pool))
-        self.project = unit(block.project)
-
-    def forward(self, x: Tensor) -> Tensor:
-        maps = [branch(x) for branch in self.branches]
-        size = x.shape[2:]
-        maps.append(F.interpolate(self.pool(x), size, mode="bilinear", align_corners=True))
-        return self.project(torch.cat(maps, dim=1))
+    maps = [unit(branch, x) for branch in block.branches]
+    pooled = unit(block.pool, F.adaptive_avg_pool2d(x, 1))
+    maps.append(F.interpolate(pooled, x.shape[2:], mode="bilinear", align_corners=True))
+    return unit(block.project, torch.cat(maps, dim=1))
 
 
 def _torchvision(cls: type, block: nn.Module) -> nn.Module:
@@ -33,7 +25,7 @@ def _torchvision(cls: type, block: nn.Module) -> nn.Module:
 
 ROWS = {
     "ASPP": Row(
-        _Naive,
+        _naive,
         Public(
             "torchvision.models.segmentation.deeplabv3.ASPP", _torchvision, "without its dropout"
         ),

@@ -9,23 +9,15 @@ from torchvision.ops import deform_conv2d
 from ._row import Public, Row, load
 
 
-class _Naive(nn.Module):
-    """One convolution for offsets and masks, taken apart and put together again."""
-
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.conv = deepcopy(block.conv)
-        self.bn = deepcopy(block.bn)
-        self.act = deepcopy(block.act)
-
-    def forward(self, x: Tensor) -> Tensor:
-        conv = self.conv
-        o1, o2, mask = torch.chunk(conv.offset(x), 3, dim=1)
-        offset = torch.cat((o1, o2), dim=1)
-        x = deform_conv2d(
-            x, offset, conv.weight, None, conv.stride, conv.padding, conv.dilation, mask.sigmoid()
-        )
-        return self.act(self.bn(x))
+def _naive(block: nn.Module, x: Tensor) -> Tensor:
+    """One convolution for offsets and masks, split and concatenated again."""
+    conv = block.conv
+    o1, o2, mask = torch.chunk(conv.offset(x), 3, dim=1)
+    offset = torch.cat((o1, o2), dim=1)
+    x = deform_conv2d(
+        x, offset, conv.weight, None, conv.stride, conv.padding, conv.dilation, mask.sigmoid()
+    )
+    return block.act(block.bn(x))
 
 
 class _Torchvision(nn.Module):
@@ -54,7 +46,7 @@ class _Torchvision(nn.Module):
 
 ROWS = {
     "DeformConv": Row(
-        _Naive,
+        _naive,
         Public(
             "torchvision.ops.DeformConv2d",
             _Torchvision,

@@ -1,27 +1,17 @@
 """Global Context."""
 
-from copy import deepcopy
-
 import torch
 from torch import Tensor, nn
 
 from ._row import Public, Row, load
 
 
-class _Naive(nn.Module):
+def _naive(block: nn.Module, x: Tensor) -> Tensor:
     """Context by a batched product of two reshaped maps."""
-
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.mask = deepcopy(block.mask)
-        self.softmax = nn.Softmax(dim=2)
-        self.add = deepcopy(block.add)
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.size()
-        mask = self.softmax(self.mask(x).view(b, 1, h * w)).unsqueeze(-1)
-        context = torch.matmul(x.view(b, c, h * w).unsqueeze(1), mask)
-        return x + self.add(context.view(b, c, 1, 1))
+    b, c, h, w = x.size()
+    mask = block.mask(x).view(b, 1, h * w).softmax(2).unsqueeze(-1)
+    context = torch.matmul(x.view(b, c, h * w).unsqueeze(1), mask)
+    return x + block.add(context.view(b, c, 1, 1))
 
 
 def _timm(cls: type, block: nn.Module) -> nn.Module:
@@ -38,7 +28,7 @@ def _mmcv(cls: type, block: nn.Module) -> nn.Module:
 
 ROWS = {
     "GlobalContext": Row(
-        _Naive,
+        _naive,
         Public("timm.layers.GlobalContext", _timm),
         Public("mmcv.cnn.bricks.ContextBlock", _mmcv),
         floor=True,

@@ -1,5 +1,6 @@
 """The multi-resolution module of HRNet."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolograft import blocks
@@ -7,50 +8,31 @@ from yolograft import blocks
 from ._row import Public, Row, Shape, load, unit
 
 
-class _Residual(nn.Module):
-    """Two convolutions and the shortcut."""
+def _naive(block: nn.Module, x: list[Tensor]) -> list[Tensor]:
+    """Loops over branches and over pairs of them; each map is half as large as the one before."""
+    x = [_residuals(branch, m) for branch, m in zip(block.branches, x, strict=True)]
+    fused = []
+    for i, paths in enumerate(block.paths):
+        y = 0
+        for j, (path, m) in enumerate(zip(paths, x, strict=True)):
+            if j > i:
+                m = F.interpolate(unit(path, m), scale_factor=2 ** (j - i))
+            elif j < i:
+                for layer in path:
+                    m = unit(layer, m)
+            y = y + m
+        fused.append(F.relu(y))
+    return fused
 
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.convs = nn.Sequential(*(unit(layer) for layer in block.convs))
-        self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.convs(x) + x)
-
-
-class _Naive(nn.Module):
-    """Loops over branches and over pairs of them, with ``Upsample`` modules.
-
-    Each map must be exactly half as large as the one before.
-    """
-
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.branches = nn.ModuleList(
-            nn.Sequential(*(_Residual(one) for one in branch)) for branch in block.branches
-        )
-        self.paths = nn.ModuleList(
-            nn.ModuleList(self._path(path, j, i) for j, path in enumerate(paths))
-            for i, paths in enumerate(block.paths)
-        )
-        self.relu = nn.ReLU()
-
-    @staticmethod
-    def _path(path: nn.Module, j: int, i: int) -> nn.Module:
-        if j > i:
-            return nn.Sequential(unit(path), nn.Upsample(scale_factor=2 ** (j - i)))
-        return nn.Sequential(*(unit(layer) for layer in path)) if j < i else nn.Identity()
-
-    def forward(self, x: list[Tensor]) -> list[Tensor]:
-        x = [branch(m) for branch, m in zip(self.branches, x, strict=True)]
-        fused = []
-        for paths in self.paths:
-            y = 0
-            for path, m in zip(paths, x, strict=True):
-                y = y + path(m)
-            fused.append(self.relu(y))
-        return fused
+def _residuals(branch: nn.Module, x: Tensor) -> Tensor:
+    """Two convolutions and the shortcut, as often as the branch has them."""
+    for residual in branch:
+        y = x
+        for layer in residual.convs:
+            y = unit(layer, y)
+        x = F.relu(y + x, inplace=True)
+    return x
 
 
 def _timm(cls: type, block: nn.Module) -> nn.Module:
@@ -68,7 +50,7 @@ def _pyramid(shape: Shape) -> list[Shape]:
 
 ROWS = {
     "HRModule": Row(
-        _Naive,
+        _naive,
         Public("timm.models.hrnet.HighResolutionModule", _timm),
         ours=lambda c: blocks.HRModule((c // 4, c // 2, c)),
         inputs=_pyramid,

@@ -1,7 +1,5 @@
 """Non-local blocks."""
 
-from copy import deepcopy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,24 +7,15 @@ from torch import Tensor, nn
 from ._row import Public, Row, load, unit
 
 
-class _Naive(nn.Module):
+def _naive(block: nn.Module, x: Tensor) -> Tensor:
     """Softmax of the matrix of all pairs of positions."""
-
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.theta = deepcopy(block.theta)
-        self.phi = deepcopy(block.phi)
-        self.g = deepcopy(block.g)
-        self.out = unit(block.out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, _, h, w = x.size()
-        theta = self.theta(x).view(b, -1, h * w).permute(0, 2, 1)
-        phi = self.phi(x).view(b, -1, h * w)
-        g = self.g(x).view(b, -1, h * w).permute(0, 2, 1)
-        weights = F.softmax(torch.matmul(theta, phi), dim=-1)
-        y = torch.matmul(weights, g).permute(0, 2, 1).contiguous()
-        return x + self.out(y.view(b, -1, h, w))
+    b, _, h, w = x.size()
+    theta = block.theta(x).view(b, -1, h * w).permute(0, 2, 1)
+    phi = block.phi(x).view(b, -1, h * w)
+    g = block.g(x).view(b, -1, h * w).permute(0, 2, 1)
+    weights = F.softmax(torch.matmul(theta, phi), dim=-1)
+    y = torch.matmul(weights, g).permute(0, 2, 1).contiguous()
+    return x + unit(block.out, y.view(b, -1, h, w))
 
 
 def _timm(cls: type, block: nn.Module) -> nn.Module:
@@ -45,7 +34,7 @@ def _mmcv(cls: type, block: nn.Module) -> nn.Module:
 
 ROWS = {
     "NonLocal": Row(
-        _Naive,
+        _naive,
         Public("timm.layers.NonLocalAttn", _timm),
         Public("mmcv.cnn.bricks.NonLocal2d", _mmcv),
     )

@@ -1,58 +1,30 @@
 """Selective Kernels."""
 
-from copy import deepcopy
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._row import Public, Row, load, unit
 
 
-class _Branches(nn.Module):
-    """The branch convolutions of a selective kernel block and nothing else."""
-
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.branches = deepcopy(block.branches)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [branch(x) for branch in self.branches]
+def _branches(block: nn.Module, x: Tensor) -> list[Tensor]:
+    """Return the map of each branch, and do nothing else."""
+    return [branch(x) for branch in block.branches]
 
 
-class _Naive(nn.Module):
-    """Selective kernels over one stacked tensor of all branch maps, with a layer per branch."""
-
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.branches = nn.ModuleList(unit(branch) for branch in block.branches)
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.squeeze = unit(block.squeeze)
-        weights = block.select.weight.detach().flatten(1).chunk(len(self.branches))
-        self.fcs = nn.ModuleList(
-            load(nn.Linear(*weight.shape[::-1], bias=False), weight) for weight in weights
-        )
-        self.softmax = nn.Softmax(dim=0)
-
-    def forward(self, x: Tensor) -> Tensor:
-        maps = torch.stack([branch(x) for branch in self.branches])
-        z = self.squeeze(self.pool(maps.sum(0))).flatten(1)
-        weights = self.softmax(torch.stack([fc(z) for fc in self.fcs]))
-        return (maps * weights[..., None, None]).sum(0)
+def _naive(block: nn.Module, x: Tensor) -> Tensor:
+    """One stacked tensor of all branch maps, and a linear layer per branch."""
+    maps = torch.stack([unit(branch, x) for branch in block.branches])
+    z = unit(block.squeeze, F.adaptive_avg_pool2d(maps.sum(0), 1)).flatten(1)
+    layers = block.select.weight.flatten(1).chunk(len(maps))
+    weights = torch.stack([F.linear(z, layer) for layer in layers]).softmax(0)
+    return (maps * weights[..., None, None]).sum(0)
 
 
-class _NaiveUnit(nn.Module):
+def _naive_unit(block: nn.Module, x: Tensor) -> Tensor:
     """Bottleneck around the naive selective kernels."""
-
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.conv1 = unit(block.enter)
-        self.conv2 = _Naive(block.sk)
-        self.conv3 = unit(block.leave)
-        self.shortcut = deepcopy(block.shortcut)
-        self.relu = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.conv3(self.conv2(self.conv1(x))) + self.shortcut(x))
+    y = unit(block.leave, _naive(block.sk, unit(block.enter, x)))
+    return F.relu(y + block.shortcut(x), inplace=True)
 
 
 def _timm(cls: type, block: nn.Module) -> nn.Module:
@@ -81,6 +53,6 @@ def _timm_unit(cls: type, block: nn.Module) -> nn.Module:
 
 
 ROWS = {
-    "SKConv": Row(_Naive, Public("timm.layers.SelectiveKernel", _timm), parts=_Branches),
-    "SKUnit": Row(_NaiveUnit, Public("timm.models.sknet.SelectiveKernelBottleneck", _timm_unit)),
+    "SKConv": Row(_naive, Public("timm.layers.SelectiveKernel", _timm), parts=_branches),
+    "SKUnit": Row(_naive_unit, Public("timm.models.sknet.SelectiveKernelBottleneck", _timm_unit)),
 }

@@ -8,26 +8,14 @@ from yolograft import blocks
 from ._row import Public, Row, unit
 
 
-class _Slices(nn.Module):
+def _slices(block: nn.Module, x: Tensor) -> Tensor:
     """Four strided slices, concatenated."""
-
-    def __init__(self, block: nn.Module):
-        super().__init__()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x[..., i::2, j::2] for j in (0, 1) for i in (0, 1)], dim=1)
+    return torch.cat([x[..., i::2, j::2] for j in (0, 1) for i in (0, 1)], dim=1)
 
 
-class _Naive(nn.Module):
+def _naive(block: nn.Module, x: Tensor) -> Tensor:
     """Slices as above, then convolution, BatchNorm and activation."""
-
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.slices = _Slices(block.spd)
-        self.conv = unit(block.conv)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self.slices(x))
+    return unit(block.conv, _slices(block.spd, x))
 
 
 class _Timm(nn.Module):
@@ -49,12 +37,12 @@ class _Timm(nn.Module):
 
 ROWS = {
     "SpaceToDepth": Row(
-        _Slices,
+        _slices,
         Public(
             "timm.layers.space_to_depth.SpaceToDepth",
             _Timm,
             "block size set to 2; its phases stand in another order",
         ),
     ),
-    "SPDConv": Row(_Naive, ours=lambda c: blocks.SPDConv(c, 2 * c)),
+    "SPDConv": Row(_naive, ours=lambda c: blocks.SPDConv(c, 2 * c)),
 }

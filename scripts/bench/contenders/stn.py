@@ -1,27 +1,19 @@
 """Spatial Transformers."""
 
-from copy import deepcopy
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._row import Row, unit
 
 
-class _Naive(nn.Module):
-    """Localisation by modules, then ``affine_grid`` and ``grid_sample``."""
-
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.localisation = nn.Sequential(
-            *(unit(layer) for layer in block.localisation), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-        )
-        self.fc = nn.Sequential(deepcopy(block.hidden), nn.ReLU(True), deepcopy(block.affine))
-
-    def forward(self, x: Tensor) -> Tensor:
-        theta = self.fc(self.localisation(x)).view(-1, 2, 3)
-        grid = F.affine_grid(theta, x.size(), align_corners=False)
-        return F.grid_sample(x, grid, align_corners=False)
+def _naive(block: nn.Module, x: Tensor) -> Tensor:
+    """Localisation layer by layer, then ``affine_grid`` and ``grid_sample``."""
+    y = x
+    for layer in block.localisation:
+        y = unit(layer, y)
+    y = F.relu(block.hidden(F.adaptive_avg_pool2d(y, 1).flatten(1)), inplace=True)
+    grid = F.affine_grid(block.affine(y).view(-1, 2, 3), x.size(), align_corners=False)
+    return F.grid_sample(x, grid, align_corners=False)
 
 
-ROWS = {"STN": Row(_Naive)}
+ROWS = {"STN": Row(_naive)}

@@ -1,7 +1,5 @@
 """Strip Pooling, and the Mixed Pooling Module of the same paper."""
 
-from copy import deepcopy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,57 +7,28 @@ from torch import Tensor, nn
 from ._row import Row, unit
 
 
-class _NaiveStrip(nn.Module):
+def _naive_strip(block: nn.Module, x: Tensor) -> Tensor:
     """Pooled strips, resized to the whole map before they are added."""
-
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.pool_h = nn.AdaptiveAvgPool2d((None, 1))
-        self.pool_w = nn.AdaptiveAvgPool2d((1, None))
-        self.rows = unit(block.rows)
-        self.cols = unit(block.cols)
-        self.mix = deepcopy(block.mix)
-        self.relu = nn.ReLU(inplace=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = x.shape[2:]
-        rows = F.interpolate(self.rows(self.pool_h(x)), size)
-        cols = F.interpolate(self.cols(self.pool_w(x)), size)
-        return x * self.mix(self.relu(rows + cols)).sigmoid()
+    size = x.shape[2:]
+    rows = F.interpolate(unit(block.rows, F.adaptive_avg_pool2d(x, (None, 1))), size)
+    cols = F.interpolate(unit(block.cols, F.adaptive_avg_pool2d(x, (1, None))), size)
+    return x * block.mix(F.relu(rows + cols)).sigmoid()
 
 
-class _NaiveMixed(nn.Module):
-    """Pooling modules and ``interpolate``, path by path."""
+def _naive_mixed(block: nn.Module, x: Tensor) -> Tensor:
+    """Adaptive pooling and ``interpolate``, path by path."""
 
-    def __init__(self, block: nn.Module):
-        super().__init__()
-        self.pools = nn.ModuleList(nn.AdaptiveAvgPool2d(size) for size in block.sizes)
-        self.pool_h = nn.AdaptiveAvgPool2d((None, 1))
-        self.pool_w = nn.AdaptiveAvgPool2d((1, None))
-        self.short_in = unit(block.short_in)
-        self.long_in = unit(block.long_in)
-        self.short = unit(block.short)
-        self.windows = nn.ModuleList(unit(window) for window in block.windows)
-        self.cols = unit(block.cols)
-        self.rows = unit(block.rows)
-        self.short_out = unit(block.short_out)
-        self.long_out = unit(block.long_out)
-        self.mix = unit(block.mix)
+    def path(layer: nn.Module, y: Tensor, size: int | tuple[int | None, int | None]) -> Tensor:
+        y = unit(layer, F.adaptive_avg_pool2d(y, size))
+        return F.interpolate(y, x.shape[2:], mode="bilinear", align_corners=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x1, x2 = self.short_in(x), self.long_in(x)
-
-        def resize(y: Tensor) -> Tensor:
-            return F.interpolate(y, x.shape[2:], mode="bilinear", align_corners=True)
-
-        short = [self.short(x1)]
-        for pool, window in zip(self.pools, self.windows, strict=True):
-            short.append(resize(window(pool(x1))))
-        cols = resize(self.cols(self.pool_w(x2)))
-        rows = resize(self.rows(self.pool_h(x2)))
-        x1 = self.short_out(F.relu(sum(short)))
-        x2 = self.long_out(F.relu(rows + cols))
-        return F.relu(x + self.mix(torch.cat([x1, x2], dim=1)))
+    x1, x2 = unit(block.short_in, x), unit(block.long_in, x)
+    windows = zip(block.windows, block.sizes, strict=True)
+    short = [unit(block.short, x1), *(path(window, x1, size) for window, size in windows)]
+    x1 = unit(block.short_out, F.relu(sum(short)))
+    cols, rows = path(block.cols, x2, (1, None)), path(block.rows, x2, (None, 1))
+    x2 = unit(block.long_out, F.relu(rows + cols))
+    return F.relu(x + unit(block.mix, torch.cat([x1, x2], dim=1)))
 
 
-ROWS = {"StripPooling": Row(_NaiveStrip, floor=True), "MixedPooling": Row(_NaiveMixed)}
+ROWS = {"StripPooling": Row(_naive_strip, floor=True), "MixedPooling": Row(_naive_mixed)}
