@@ -89,7 +89,7 @@ WIDER = "x.repeat(1, 2, 1, 1)[:, :24]"
 def test_a_constructor_of_a_gate_is_taken_as_it_is(signature, role, args, given):
     yolograft.register(make(signature), role=role)
     built = parse([-1, 1, "Mine", args])[0][1]
-    assert registry.find("Mine").role == "gate"
+    assert registry.find("Mine").role.name == "attention"
     assert given.items() <= built.given.items()
     twice = parse([-1, 2, "Mine", args])[0][1]
     assert all(given.items() <= one.given.items() for one in twice)
@@ -117,7 +117,7 @@ def test_a_constructor_of_a_gate_is_taken_as_it_is(signature, role, args, given)
 def test_a_constructor_of_a_convolution_is_taken_as_it_is(signature, args, given):
     yolograft.register(make(signature, WIDER))
     built = parse([-1, 1, "Mine", args])[0][1]
-    assert registry.find("Mine").role == "conv"
+    assert registry.find("Mine").role.name == "conv"
     assert given.items() <= built.given.items()
 
 
@@ -474,7 +474,7 @@ def test_entry_points_are_read_once_by_the_first_of_many_threads(installed):
         [t.start() for t in threads], [t.join() for t in threads]
         print(len(reads), len(seen), sorted(map(str, {tuple(s) for s in seen})))
         block = registry.find("Marked")
-        print(block.role, block.aliases, registry.find("L").name, registry.find("Number"))
+        print(block.role.name, block.aliases, registry.find("L").name, registry.find("Number"))
         registry._entry_points.__init__()  # once more, with nothing else in between
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()[1].tolist()
         del sys.modules["foreign_pack.offer"]
@@ -614,7 +614,7 @@ def test_a_reload_of_the_host_is_wrapped_again():
         from ultralytics.data import build, utils
         import ultralytics.nn, ultralytics.engine.model as model, ultralytics.data as data
         import yolograft
-        from yolograft import host
+        from yolograft import hooks
         before = tasks.parse_model, tasks.yaml_model_load
         for module in (tasks, build, utils):
             importlib.reload(module)
@@ -625,7 +625,7 @@ def test_a_reload_of_the_host_is_wrapped_again():
         assert hasattr(build.build_yolo_dataset, "_yolograft")
         assert hasattr(tasks.BaseModel.fuse, "_yolograft")
         assert not hasattr(tasks.parse_model.__wrapped__, "_yolograft")
-        assert set(host.STATUS.values()) == {None}
+        assert set(hooks.STATUS.values()) == {None}
         print(type(tasks.DetectionModel("yolov8n-cbam.yaml", verbose=False).model[5]).__name__)
         """
     )

@@ -12,6 +12,7 @@ from ultralytics.nn.modules import C2f, Conv, Detect
 from yolograft import ConfigError, count, registry
 from yolograft.blocks import CBAM, CoordAtt, HRNet, SKConv, SKUnit, SpaceToDepth, SPDConv
 from yolograft.files import CFG
+from yolograft.ultra import STAGES
 
 CONFIGS = sorted(path.name for path in CFG.glob("yolov8-*.yaml"))
 
@@ -141,7 +142,7 @@ HOST_ROWS = {
 }
 
 
-@pytest.mark.parametrize("host", registry.HOSTS)
+@pytest.mark.parametrize("host", STAGES)
 def test_every_host_takes_a_convolution(host):
     n = 1 if host == "RepNCSPELAN4" else 2  # it takes its repeats as an argument
     stock, _ = parse([STEM, [-1, n, host, HOST_ROWS[host]]])
@@ -330,7 +331,7 @@ def test_shipped_configs_at_every_scale(name, scale, stock_work):
         stock_work[scale] = work(f"yolov8{scale}.yaml")[0]
     assert gflops <= 2 * stock_work[scale]
 
-    kinds = {registry.load(b) for b in registry._BUILT_IN if b.config == name}
+    kinds = {b.load() for b in registry.OURS if b.config == name}
     kinds = kinds or {SPDConv, CoordAtt, SKConv}  # the combination
     backbone = len(model.yaml["backbone"])
     for kind in kinds - {SpaceToDepth, SKUnit}:

@@ -10,7 +10,7 @@ from torch import nn
 from ultralytics.nn import tasks
 
 import yolograft
-from yolograft import ConfigError, registry
+from yolograft import ConfigError, registry, signatures
 from yolograft.files import CFG
 
 
@@ -59,7 +59,7 @@ def test_a_users_block_works_by_name_alias_and_inside_stages():
     assert len(model[2]) == 2
     assert type(model[3].act) is nn.SiLU  # act=True means the config's activation
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 16, 8, 8)
-    assert {b.name: b.role for b in registry.table()}["Double"] == "conv"
+    assert {b.name: b.role for b in registry.table()}["Double"].name == "conv"
 
 
 class Peaks(nn.Module):
@@ -192,13 +192,11 @@ def test_entry_points_are_found_and_a_broken_one_is_left_out(tmp_path):
 
 
 def test_the_table_holds_what_it_says():
-    for block in registry._BUILT_IN:
+    for block in registry.OURS:
         cls = block.load()
         assert cls.__name__ == block.name
-        assert (
-            tuple(registry.parameters(cls)[: len(registry.ROLES[block.role])])
-            == (registry.ROLES[block.role])
-        )
+        prefix = block.role.prefix
+        assert tuple(signatures.parameters(cls)[: len(prefix)]) == prefix
         assert block.paper in cls.__doc__
         if block.role != "classifier":  # a class of Ultralytics', so it lives in the host
             assert getattr(__import__("yolograft.blocks").blocks, block.name) is cls
@@ -206,7 +204,7 @@ def test_the_table_holds_what_it_says():
 
 
 def test_package_attributes():
-    assert yolograft.Block is registry.Block
+    assert yolograft.Block is type(registry.find("SK"))
     assert yolograft.blocks.SKConv is registry.find("SK").load()
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = yolograft.nothing

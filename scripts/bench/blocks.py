@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from yolograft import registry
+from yolograft import registry, signatures
 
 from . import blocks_page, common
 from .common import Effort
@@ -80,8 +80,7 @@ def sides(
 def _by_role(name: str, width: int) -> nn.Module:
     """Return a block of the table, as wide at its end as at its start."""
     block = registry.find(name)
-    widths = (width,) * len(registry.ROLES[block.role])
-    return registry.build(registry.load(block), block.role, widths, {})
+    return signatures.build(block.load(), block.role, (width,) * len(block.role.prefix), {})
 
 
 def _tuple(y: Tensor | list[Tensor]) -> tuple[Tensor, ...]:

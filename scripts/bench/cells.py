@@ -17,9 +17,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from yolograft import ConfigError, registry
-from yolograft.graft import edits
-from yolograft.graft.graph import split
+from yolograft import ConfigError
+from yolograft.blocks._row import Block
+from yolograft.config.labels import split
+from yolograft.graft import graft
+from yolograft.ultra import host_model
 
 from . import common
 
@@ -96,8 +98,6 @@ def cell(base: str, recipe: str, scale: str = "", export: bool = False) -> dict:
     """
     from ultralytics.nn import tasks
 
-    from yolograft.graft.preview import host_model
-
     config = tasks.yaml_model_load(str(stock()[base]))
     if scales := config.get("scales"):
         narrowest = min(scales, key=lambda letter: scales[letter][1])
@@ -105,7 +105,7 @@ def cell(base: str, recipe: str, scale: str = "", export: bool = False) -> dict:
     if export:  # with one class, NMS-free heads return all detections: none is at the edge
         config["nc"] = 3 if tasks.guess_model_task(config) == "classify" else 1
     start = time.process_time()
-    grafted = edits.graft(config, recipe)
+    grafted = graft(config, recipe)
     patching = time.process_time() - start
     found = {"at": config.get("scale", ""), "patching": round(patching, 3)}
     for seed in range(SEEDS):
@@ -125,14 +125,14 @@ def cell(base: str, recipe: str, scale: str = "", export: bool = False) -> dict:
     return found
 
 
-def blocks_of(model: nn.Module, rows: list[list]) -> list[tuple[nn.Module, registry.Block]]:
+def blocks_of(model: nn.Module, rows: list[list]) -> list[tuple[nn.Module, Block]]:
     """Return the blocks of ours in a model, each with its entry in the table of blocks."""
     found = []
     for layer, row in zip(model.model, rows, strict=True):
         block = split(row[2])[1]
         if block is None:
             continue
-        cls = registry.load(block)
+        cls = block.load()
         inside = [(module, block) for module in layer.modules() if type(module) is cls]
         if not inside:
             msg = f"row {layer.i} ({row[2]}) was built without {block.name}"
@@ -144,7 +144,7 @@ def blocks_of(model: nn.Module, rows: list[list]) -> list[tuple[nn.Module, regis
 # ------------------------------------------------------------------------------------------ a step
 
 
-def step(model: nn.Module, blocks: list[tuple[nn.Module, registry.Block]]) -> None:
+def step(model: nn.Module, blocks: list[tuple[nn.Module, Block]]) -> None:
     """Take one training step by the model's own loss, and check the gradients of each block."""
     from ultralytics.cfg import get_cfg
 
@@ -172,9 +172,9 @@ def step(model: nn.Module, blocks: list[tuple[nn.Module, registry.Block]]) -> No
         raise RuntimeError(msg)
 
 
-def check_gradients(module: nn.Module, block: registry.Block) -> None:
+def check_gradients(module: nn.Module, block: Block) -> None:
     """Raise an error if a parameter got no finite gradient, or all of a block's got zeros."""
-    excused = [one.split()[3] for one in block.limits if one.startswith("no gradient for")]
+    excused = [one.parameter for one in block.no_gradient]
     largest = 0.0
     for name, parameter in module.named_parameters():
         gradient = parameter.grad

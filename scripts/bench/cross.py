@@ -31,9 +31,9 @@ from unittest import mock
 
 import torch
 
-from yolograft import parser, registry
+from yolograft import registry, ultra
 from yolograft.errors import nearest
-from yolograft.graft import edits
+from yolograft.graft import graft
 
 from . import cells, common
 
@@ -285,14 +285,17 @@ def costs(names: list[str]) -> str:
     rows = [("recipe", "stock", "grafted", "constructors", "wrap", "grafted / stock")]
     rows[0] += ("without them",)
     with contextlib.ExitStack() as stack:
-        wrapped = parser.make(tasks, timed("stock", tasks.parse_model.__wrapped__))
-        stack.enter_context(mock.patch.object(tasks, "parse_model", timed("parse", wrapped)))
-        for cls in map(registry.load, registry.table()):
+        target = "ultralytics.nn.tasks:parse_model"
+        original = {target: timed("stock", ultra.original(target))}
+        stack.enter_context(mock.patch.dict(ultra.ORIGINALS, original))
+        wrapped = timed("parse", tasks.parse_model)
+        stack.enter_context(mock.patch.object(tasks, "parse_model", wrapped))
+        for cls in (block.load() for block in registry.table()):
             constructor = timed("blocks", cls.__init__)
             stack.enter_context(mock.patch.object(cls, "__init__", constructor))
         for name in names:
             stock = tasks.yaml_model_load(f"{BUILT}.yaml")
-            grafted = edits.graft(stock, name).config
+            grafted = graft(stock, name).config
             rounds = [(build(stock)[0], *build(grafted)) for _ in range(ROUNDS + 1)][1:]
             one, other, blocks, wrap = (median(column) for column in zip(*rounds, strict=True))
             ms = [f"{1e3 * x:.1f}" for x in (one, other, blocks, wrap)]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from yolograft import registry
 from yolograft.blocks import HRModule
+from yolograft.roles import ROLES
 
 from .references import (
     acmix,
@@ -44,7 +45,7 @@ class OneMap(HRModule):
 
 #: Every block that the tests build, by name.
 BLOCKS: dict[str, type[nn.Module]] = {
-    **{b.name: b.load() for b in registry._BUILT_IN if b.role != "classifier"},
+    **{b.name: b.load() for b in registry.OURS if b.role is not ROLES["classifier"]},
     "HRModule": OneMap,
 }
 

@@ -12,10 +12,10 @@ from ultralytics.utils import LOGGER, ROOT
 
 import yolograft
 from yolograft import ConfigError, cli, registry
-from yolograft.config import write
 from yolograft.files import CFG
-from yolograft.graft import edits, graft, recipes
+from yolograft.graft import edits, file, graft, recipes
 from yolograft.graft.graph import Graph
+from yolograft.graft.splice import splice
 
 PINNED = Path(__file__).parents[1] / "yolov8-pinned.yaml"
 RECIPES = sorted(path.stem for path in (CFG / "recipes").glob("*.yaml"))
@@ -85,7 +85,7 @@ def test_every_recipe_on_every_config_of_the_host(path):
                 edits.plan(graph, steps)
             continue
         made = edits.plan(graph, steps)
-        new, origins = edits.splice(graph, made)
+        new, origins = splice(graph, made)
         assert len(new) == len(graph.rows) + sum(map(len, made.follow.values())) > 0
         assert made.follow or made.become
         last = {origin.row: i for i, origin in enumerate(origins)}
@@ -257,7 +257,7 @@ def test_origins_name_the_first_base_through_several_grafts():
 @pytest.mark.parametrize("base", ["yolov8s", "yolo26n-pose", "yolov9c", "yolov3-tiny", "rtdetr-l"])
 def test_the_written_file_holds_the_config_and_reads_well(base):
     result = graft(f"{base}.yaml", "spd,stn")
-    text = write.text(result)
+    text = file.text(result)
     kept = {k: v for k, v in result.config.items() if k not in ("yaml_file", "scale")}
     assert yaml.safe_load(text) == kept
     assert max(map(len, text.splitlines())) <= 100
@@ -588,10 +588,10 @@ def test_names_that_ask_for_what_is_not_there_are_refused(here, capsys):
 
 @pytest.fixture
 def logged(monkeypatch):
-    from yolograft.hooks import configs
+    from yolograft.config import read
 
     lines = []
-    monkeypatch.setattr(configs, "_told", set())
+    monkeypatch.setattr(read, "_said", set())
     monkeypatch.setattr(LOGGER, "info", lines.append)
     return lines
 

@@ -8,8 +8,9 @@ import pytest
 
 from yolograft import ConfigError
 from yolograft.graft import graft
-from yolograft.graft.edits import Edits, splice
+from yolograft.graft.edits import Edits
 from yolograft.graft.graph import Graph
+from yolograft.graft.splice import splice
 
 
 def random_config(rng, size):

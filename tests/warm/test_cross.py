@@ -10,7 +10,8 @@ import torch
 from scripts.bench import cells, common, cross
 from torch import nn
 
-from yolograft import ConfigError, registry
+from yolograft import ConfigError
+from yolograft.blocks._row import Block, NoGradient
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -105,13 +106,13 @@ class Two(nn.Module):
         ({"used": 0.0, "other": 0.0}, "all gradients are zero"),
     ],
 )
-@pytest.mark.parametrize("limits", [{}, {"no gradient for other": "why"}])
-def test_gradients_are_checked(gradients, says, limits):
+@pytest.mark.parametrize("excused", [(), (NoGradient("other", "why"),)])
+def test_gradients_are_checked(gradients, says, excused):
     module = Two()
     for name, value in gradients.items():
         getattr(module, name).grad = torch.full((3,), value)
-    block = registry.Block("Two", "", "gate", limits=limits)
-    if not says or (limits and "none" in says):
+    block = Block(Two, "attention", no_gradient=excused)
+    if not says or (excused and "none" in says):
         cells.check_gradients(module, block)
         return
     with pytest.raises(RuntimeError, match=says):

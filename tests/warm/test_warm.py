@@ -20,9 +20,8 @@ from ultralytics.utils import LOGGER
 import yolograft
 from yolograft import ConfigError, blocks, cli
 from yolograft.blocks.blend import Blend
-from yolograft.config import write
 from yolograft.files import CFG
-from yolograft.graft import graft
+from yolograft.graft import file, graft
 from yolograft.warm import checkpoint, exact, transplant
 
 PINNED = yaml.safe_load((Path(__file__).parents[1] / "yolov8-pinned.yaml").read_text())
@@ -477,7 +476,7 @@ def test_closed_gates_are_folded_away(base):
 
 def test_the_written_config_alone_rebuilds_the_model(here):
     result = graft("yolov9t.yaml", "spd,cbam", warm="exact")
-    Path("own.yaml").write_text(write.text(result))
+    Path("own.yaml").write_text(file.text(result))
     shapes = [
         {k: v.shape for k, v in tasks.DetectionModel(c, verbose=False).state_dict().items()}
         for c in (deepcopy(result.config), "own.yaml")

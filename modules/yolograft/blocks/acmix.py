@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._row import Block, NoGradient
 
 #: Values of a map to work on at once, per thread: a few such pieces fit a core's cache.
 _PIECE = 2**17
@@ -353,3 +354,16 @@ def _unpad(grad: Tensor, r: int) -> Tensor:
             inner = torch.zeros_like(inner).index_add_(dim, _reflected(n, r, grad.device), grad)
         grad = inner
     return grad
+
+
+BLOCKS = (
+    Block(
+        ACmix,
+        role="conv",
+        paper="2111.14556",
+        config="yolov8-acmix.yaml",
+        no_gradient=(
+            NoGradient("attention.position.bias", "softmax over the window is blind to it"),
+        ),
+    ),
+)

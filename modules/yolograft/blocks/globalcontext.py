@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._row import Block, NoGradient
 
 
 class GlobalContext(nn.Module):
@@ -144,3 +145,15 @@ def _check_names(pooling: str, fusion: tuple[str, ...]) -> None:
     if len(fusion) != len(set(fusion)) or not fusion:
         msg = f"GlobalContext: fusion={fusion!r} names nothing, or a way twice{hint}"
         raise ValueError(msg)
+
+
+BLOCKS = (
+    Block(
+        GlobalContext,
+        role="attention",
+        paper="1904.11492",
+        aliases=("GC",),
+        config="yolov8-gc.yaml",
+        no_gradient=(NoGradient("mask.bias", "softmax over positions is blind to it"),),
+    ),
+)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._row import Block
 
 #: A bottleneck is this many times as wide outside as inside.
 _EXPANSION = 4
@@ -311,3 +312,6 @@ class HRHead(nn.Module):
         for m, widen, down in zip(x[1:], self.widen[1:], self.down, strict=True):
             out = widen(m) + down(out)
         return self.last(out)
+
+
+BLOCKS = (Block(HRNet, role="backbone", paper="1908.07919", config="yolov8-hrnet.yaml"),)

@@ -62,6 +62,7 @@ import yaml
 from yolograft import registry
 from yolograft.errors import ConfigError, nearest, refuse
 from yolograft.files import CFG
+from yolograft.roles import ROLES
 
 #: Stands before the name of a recipe of the pack.
 BUILT_IN = "builtin:"
@@ -316,16 +317,11 @@ def _check_block(where: str, action: str, label: object) -> None:
     block = registry.find(label) if isinstance(label, str) else None
     if block is None:
         refuse(f"{where}: unknown block {label!r}", registry.suggest(str(label)))
-    roles = {
-        "insert": ("gate", "conv"),
-        "replace": ("gate", "conv", "down"),
-        "swap": ("gate", "conv"),
-    }
-    if block.role not in roles[action]:
+    if action not in block.role.actions:
+        able = [role.name for role in ROLES.values() if action in role.actions]
         refuse(
-            f"{where}: {action} {label}: {block.name} is a {block.role} block",
-            f"{action} takes blocks of the roles {', '.join(roles[action])}; `yolograft list` "
-            "shows them",
+            f"{where}: {action} {label}: {block.name} has the role {block.role}",
+            f"{action} takes blocks of the roles {', '.join(able)}; `yolograft list` shows them",
         )
 
 
