@@ -140,7 +140,7 @@ def test_a_gate_without_a_constructor_of_its_own():
 
     yolograft.register(Plain, role="gate")
     assert type(parse([-1, 1, "Plain", []])[0][1]) is Plain
-    with pytest.raises(ConfigError, match=r"row 1 \(backbone\): Plain: no argument 'x' to give"):
+    with pytest.raises(ConfigError, match="Plain: the argument 'x' does not exist"):
         parse([-1, 1, "Plain", [{"x": 1}]])
 
 
@@ -161,7 +161,7 @@ def test_a_constructor_that_fits_no_role_is_refused(signature, role):
 
 def test_unknown_arguments_are_still_refused_where_there_are_no_kwargs():
     yolograft.register(make("channels, k=3"))
-    with pytest.raises(ConfigError, match=r"row 1 \(backbone\): Mine: no argument 'kk'"):
+    with pytest.raises(ConfigError, match="Mine: the argument 'kk' does not exist"):
         parse([-1, 1, "Mine", [{"kk": 3}]])
     with pytest.raises(ConfigError, match="the channels come from the layers around"):
         parse([-1, 1, "Mine", [{"channels": 3}]])
@@ -218,9 +218,21 @@ def test_register_is_a_decorator_with_arguments():
         ("c", "(x, x)", None, [], "returns a tuple, not a feature map"),
         ("c", "None", None, [], "returns None, not a feature map"),
         ("c", "x[..., : x.shape[-1] // 2 * 2]", None, [], "returns 16x15x18 for a map of 16x15x19"),
-        ("c1, c2", "x", None, [24], "returns 16x32x32 for a map of 16x32x32, but a conv block"),
+        (
+            "c1, c2",
+            "x",
+            None,
+            [24],
+            "16x32x32, but a block of the role conv returns 24",
+        ),
         ("c1, c2", "torch.cat([x, x[:, :8]], 1)", "down", [24], "24 channels at half the size"),
-        ("", "x", "widen", [], "returns 8x32x32 for a map of 8x32x32, but a widen block"),
+        (
+            "",
+            "x",
+            "widen",
+            [],
+            "8x32x32, but a block of the role widen returns 32",
+        ),
     ],
 )
 def test_a_block_that_returns_another_shape_is_refused_at_its_row(
@@ -490,7 +502,7 @@ def test_entry_points_are_read_once_by_the_first_of_many_threads(installed):
     assert first == (
         "1 8 [\"('L', 'Marked', 'Plain', 'X')\", \"('Plain', 'Late', 'Marked', 'Marked')\"]"
     )
-    assert second == "gate ('X', 'Y', 'Second') Late None"
+    assert second == "attention ('X', 'Y', 'Second') Late None"
     assert third == "True True True"
 
 

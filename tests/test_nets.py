@@ -243,7 +243,10 @@ def test_fuses():
         ([-1, 1, "Classifier", []], ["arguments [] are not the number", "write Classifier, [nc]"]),
         ([-1, 1, "Classifier", [10]], ["arguments [10] are not the number of classes"]),
         ([-1, 1, "Classifier", ["nc", 2]], ["arguments ['nc', 2] are not the number of classes"]),
-        ([-1, 1, "Classifier", ["nc", {"k": 3}]], ["no argument 'k' to give", "it takes none"]),
+        (
+            [-1, 1, "Classifier", ["nc", {"k": 3}]],
+            ["'k' does not exist", "it takes none"],
+        ),
         ([-1, 2, "Classifier", ["nc"]], ["repeats=2, but a model has one classifier"]),
         ([-1, 1, "C2f_Classifier", [8]], ["cannot stand inside a stage"]),
         ([[1, 2], 1, "CBAM", []], ["from=[1, 2], but the block reads one layer"]),

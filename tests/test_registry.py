@@ -135,7 +135,7 @@ def function(c):
         ((Gain, "Conv"), {}, "Conv: the name is taken by Ultralytics"),
         ((Gain, "C2f_Gain"), {}, "the name reads as a block inside C2f"),
         ((Reserved,), {}, "Reserved: self.f is an attribute that Ultralytics sets"),
-        ((NoChannels,), {}, "NoChannels(width, depth) fits no role"),
+        ((NoChannels,), {}, "NoChannels(width, depth) does not fit any role"),
         ((Gain,), {"role": "conv"}, "does not fit role='conv'"),
         ((Gain,), {"role": "neck"}, "role='neck' is unknown"),
         ((function,), {}, "is not a subclass of torch.nn.Module"),
@@ -198,7 +198,7 @@ def test_the_table_holds_what_it_says():
         prefix = block.role.prefix
         assert tuple(signatures.parameters(cls)[: len(prefix)]) == prefix
         assert block.paper in cls.__doc__
-        if block.role != "classifier":  # a class of Ultralytics', so it lives in the host
+        if block.role.name != "classifier":  # a class of Ultralytics', so it lives in the host
             assert getattr(__import__("yolograft.blocks").blocks, block.name) is cls
         assert not block.config or (CFG / block.config).is_file()
 

@@ -142,7 +142,7 @@ def check_tensor(result: Any, block: Block, where: str) -> None:
         where: File and row, for the message.
 
     Raises:
-        ConfigError: If the result is no tensor.
+        ConfigError: If the result is not a tensor.
     """
     if not isinstance(result, Tensor):
         kind = "None" if result is None else f"a {type(result).__name__}"

@@ -11,7 +11,7 @@ from ultralytics.nn import tasks
 import yolograft
 from yolograft.blocks.blend import Blend
 from yolograft.graft import file, graft
-from yolograft.hooks import freeze
+from yolograft.warm import freeze
 
 PINNED = yaml.safe_load((Path(__file__).parents[1] / "yolov8-pinned.yaml").read_text())
 SMALL = ["imgsz=64", "batch=8", "fraction=0.05", "workers=0", "plots=False", "device=cpu"]

@@ -432,10 +432,10 @@ def test_images_with_other_channels(base, logged):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (["CBAM", [{"blend": "x"}]], "blend='x' names no layer"),
+        (["CBAM", [{"blend": "x"}]], "blend='x' does not name a layer"),
         (["SPDConv", [64, {"blend": True}]], "blend=True, but the block halves the map"),
         (["SKConv", [64, {"blend": True}]], "blend=True, but the block changes the shape"),
-        (["SpaceToDepth", [{"blend": True}]], "a widen block cannot be blended"),
+        (["SpaceToDepth", [{"blend": True}]], "a block of the role widen cannot be blended"),
         (["C2f_SK", [64, {"blend": ["Conv", [64]]}]], "inside a stage the layer before is known"),
     ],
 )

@@ -1,7 +1,7 @@
 """Every block as a class: ``from yolograft.blocks import SKConv``. One paper, one file.
 
-A file that states rows of the table, in ``BLOCKS``, is found by itself; ``__init__.pyi`` tells
-editors the names.
+A file that states rows of the table, in ``BLOCKS``, is found by itself; ``__init__.pyi`` lists the
+names for editors.
 """
 
 import importlib

@@ -49,7 +49,7 @@ class ACmix(nn.Module):
         - Output: ``(B, c2, ceil(H / s), ceil(W / s))``
 
     Raises:
-        TypeError: If an argument is no whole number.
+        TypeError: If an argument is not an integer.
         ValueError: If an argument is below 1, a kernel is even, or ``heads`` does not divide
             ``c2``.
 
@@ -154,7 +154,7 @@ def _coordinates(n: Tensor | int, device: torch.device, dtype: torch.dtype) -> T
 def _reflected(n: Tensor | int, r: int, device: torch.device) -> Tensor:
     """Return the positions that reflection padding reads, mirrored as often as needed."""
     period = 2 * n - 2 + 1 // n
-    # No abs here: at fixed sizes, OpenVINO folds that of negative whole numbers to nonsense.
+    # No abs here: at fixed sizes, OpenVINO folds that of negative integers wrongly.
     steps = (torch.arange(n + 2 * r, device=device) - r) % period
     return torch.minimum(steps, period - steps)
 

@@ -31,7 +31,7 @@ class CoordAtt(nn.Module):
         - Input, output: ``(B, c, H, W)``
 
     Raises:
-        TypeError: If an argument is no ``int``.
+        TypeError: If an argument is not an ``int``.
         ValueError: If an argument is below 1.
 
     Differs from the paper's text, as the authors' code does: the maps have a bias, the hidden width

@@ -29,7 +29,7 @@ class StripPooling(nn.Module):
         - Input, output: ``(B, c, H, W)``
 
     Raises:
-        TypeError: If ``c`` is no ``int``.
+        TypeError: If ``c`` is not an ``int``.
         ValueError: If ``c`` is below 1.
 
     Differs from the paper: for one image in training, BatchNorm over a strip of a single value uses

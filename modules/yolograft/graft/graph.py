@@ -68,7 +68,7 @@ class Graph:
         return IMAGE / shape[2] if shape and shape[2] else None
 
     def level(self, index: int) -> int | None:
-        """Return n of the pyramid level Pn, or ``None`` where the stride is no power of two."""
+        """Return n of the pyramid level Pn, or ``None`` where the stride is not a power of two."""
         stride = self.stride(index)
         level = math.log2(stride) if stride else 0.5
         return int(level) if level == int(level) else None

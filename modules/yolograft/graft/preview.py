@@ -76,7 +76,7 @@ def figures(config: dict, rows: set[int], imgsz: int) -> Figures:
     Args:
         config: What a model YAML holds.
         rows: Rows to count by themselves, too.
-        imgsz: Pixels of the picture's sides.
+        imgsz: Pixels of the image's sides.
     """
     model = host_model(config)  # what cannot be built is not tried again
     try:

@@ -8,7 +8,7 @@ from yolograft.graft.graph import Graph
 from yolograft.graft.recipes import Selector, Step
 from yolograft.ultra import STAGES
 
-#: Stock layers that can halve the map and are no stage; whether a row does is read off its map.
+#: Stock layers that can halve the map and are not a stage; whether a row does is read off its map.
 DOWNSAMPLERS = (
     "Conv",
     "DWConv",
