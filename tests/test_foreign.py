@@ -565,7 +565,7 @@ def test_a_checkpoint_with_entry_point_blocks_under_safe_load(installed, yolo, t
     small = ["imgsz=64", "batch=1", "workers=0", "plots=False", "device=cpu"]
     small += [f"project={tiny}/runs"]
     args = ["val", f"model={tiny}/mine.pt", f"data={tiny}/data.yaml", *small]
-    assert "all" in yolo(*args, cwd=tiny, env=env)
+    assert re.search(r"^ +all +1 +1 ", yolo(*args, cwd=tiny, env=env), re.M)
 
 
 @safe

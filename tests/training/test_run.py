@@ -124,6 +124,7 @@ def test_val_needs_a_model_and_data(capsys):
 def test_folders_for_several_files(direct, capsys):
     images = direct["train"][2:]
     assert cli.main(["train", *direct["train"] * 3, *direct["val"]]) == 2  # the same file again
+    assert "no model to train" in capsys.readouterr().err
     words = [*direct["train"], *images, *direct["val"], "--model", "yolov8n.yaml"]
     assert cli.main(["train", *words]) == 2
     assert "names 2 folders for 1 JSON files" in capsys.readouterr().err
@@ -200,7 +201,6 @@ def test_train_resume_val(direct, tmp_path, monkeypatch, capsys):
 
 
 def test_recipe(cache):
-    pytest.importorskip("yolograft.graft")
     file = run._grafted("yolo11n.yaml", "cbam")
     assert cache in Path(file).parents
     model = DetectionModel(file, verbose=False)
