@@ -38,9 +38,9 @@ from unittest import mock
 from processor import processor
 
 from yolograft import ConfigError, registry
+from yolograft.config.labels import split
 from yolograft.errors import nearest
-from yolograft.graft import edits, recipes
-from yolograft.graft.graph import split
+from yolograft.graft import make, recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -284,7 +284,7 @@ def cell(base: str, recipe: str, scale: str = "", export: bool = False) -> dict:
     if export:  # of one class, NMS-free heads return all that there is: none is at the edge
         config["nc"] = 3 if tasks.guess_model_task(config) == "classify" else 1
     start = time.process_time()
-    grafted = edits.graft(config, recipe)
+    grafted = make.graft(config, recipe)
     patching = time.process_time() - start
     found = {"at": config.get("scale", ""), "patching": round(patching, 3)}
     for seed in range(SEEDS):
@@ -311,7 +311,7 @@ def blocks_of(model, rows: list[list]) -> list[tuple]:
         block = split(row[2])[1]
         if block is None:
             continue
-        cls = registry.load(block)
+        cls = block.load()
         inside = [(module, block) for module in layer.modules() if type(module) is cls]
         if not inside:
             msg = f"row {layer.i} ({row[2]}) was built without {block.name}"
@@ -582,7 +582,7 @@ def costs(names: list[str]) -> str:
     ):
         for name in names:
             stock_config = tasks.yaml_model_load(f"{BUILT}.yaml")
-            grafted = edits.graft(stock_config, name).config
+            grafted = make.graft(stock_config, name).config
             rounds = [(build(stock_config)[0], *build(grafted)) for _ in range(ROUNDS + 1)][1:]
             one, other, blocks, wrap = (median(column) for column in zip(*rounds, strict=True))
             ms = [f"{1e3 * x:.1f}" for x in (one, other, blocks, wrap)]

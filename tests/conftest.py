@@ -129,7 +129,7 @@ def own_blocks():
     """Blocks that a test registers are forgotten after it."""
     from yolograft import registry
 
-    kept = [(t, dict(t)) for t in (registry._blocks, registry._names, registry._classes)]
+    kept = [(t, dict(t)) for t in (registry._blocks, registry._names)]
     yield
     for table, before in kept:
         table.clear()

@@ -14,7 +14,7 @@ def test_list_shows_every_block(capsys):
     out = capsys.readouterr().out
     for block in registry.table():
         line = next(line for line in out.splitlines() if line.startswith(block.name + " "))
-        assert block.role in line
+        assert str(block.role) in line
         assert block.paper in line
         for alias in block.aliases:
             assert alias in line

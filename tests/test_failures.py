@@ -12,7 +12,7 @@ from ultralytics.nn import tasks
 from ultralytics.nn.modules import Conv
 
 import yolograft
-from yolograft import ConfigError, registry
+from yolograft import ConfigError
 
 FAILURES = {
     "assertion": AssertionError(),
@@ -55,14 +55,10 @@ class Checked(nn.Module):
         return self.conv(x)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _registered():
+@pytest.fixture(autouse=True)
+def _registered(own_blocks):
     yolograft.register(Picky)
     yolograft.register(Checked)
-    yield
-    for name in ("Picky", "Checked"):
-        registry._forget(name)
-        del registry._blocks[name], registry._classes[name]
 
 
 def config(*rows, head="Detect", **keys):
@@ -153,11 +149,11 @@ def test_errors_of_stock_rows_in_a_grafted_model_stay_as_they_are():
         (["Convv", [32]], "cannot be built: unknown block 'Convv'\n\nHint: did you mean Conv?"),
         (["nn.Nothing", []], "cannot be built: AttributeError: module 'torch.nn' has no attribute"),
         (["Concat", [1]], "cannot be built: TypeError: "),
-        (["CBAM", [{"kk": 7}]], "cannot be built: CBAM: no argument 'kk' to give"),
+        (["CBAM", [{"kk": 7}]], "cannot be built: CBAM: the argument 'kk' does not exist"),
         (["Picky", [{"build": "key"}]], "cannot be built: Picky: KeyError: 'mode'"),
         (["Conv", [64]], "returns 64 channels, but the block returns 32"),
-        (["check_requirements", ["numpy"]], "names no layer"),
-        (["torch_safe_load", ["x.pt"]], "names no layer"),
+        (["check_requirements", ["numpy"]], "does not name a layer"),
+        (["torch_safe_load", ["x.pt"]], "does not name a layer"),
     ],
 )
 def test_a_layer_to_blend_from_that_cannot_be_is_reported(layer, says):
@@ -205,8 +201,6 @@ def printed():
     tasks.LOGGER.addHandler(handler)
     yield lines
     tasks.LOGGER.removeHandler(handler)
-    registry._forget("Meeting")
-    del registry._blocks["Meeting"], registry._classes["Meeting"]
 
 
 def test_models_built_by_several_threads_print_their_own_tables(printed, monkeypatch):

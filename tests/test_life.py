@@ -16,9 +16,8 @@ import torch
 import yaml
 from ultralytics.nn import tasks
 
-from yolograft.config import write
 from yolograft.files import CFG
-from yolograft.graft import graft
+from yolograft.graft import file, graft
 
 pytestmark = pytest.mark.long
 
@@ -51,7 +50,7 @@ def run(request, shapes, yolo, tmp_path_factory):
     """A run that was killed after its first epoch and then resumed."""
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "gates":
-        gated = write.text(graft("yolov8n.yaml", "sk,cbam,spd", warm="exact"))
+        gated = file.text(graft("yolov8n.yaml", "sk,cbam,spd", warm="exact"))
         (folder / "yolov8n-gates.yaml").write_text(gated)
     run = folder / "runs" / "first"
     train = [f"model=yolov8n-{request.param}.yaml", f"data={shapes}", "epochs=3", *SMALL]

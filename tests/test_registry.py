@@ -10,7 +10,7 @@ from torch import nn
 from ultralytics.nn import tasks
 
 import yolograft
-from yolograft import ConfigError, registry
+from yolograft import ConfigError, registry, signatures
 from yolograft.files import CFG
 
 
@@ -59,7 +59,7 @@ def test_a_users_block_works_by_name_alias_and_inside_stages():
     assert len(model[2]) == 2
     assert type(model[3].act) is nn.SiLU  # act=True means the config's activation
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 16, 8, 8)
-    assert {b.name: b.role for b in registry.table()}["Double"] == "conv"
+    assert {b.name: b.role for b in registry.table()}["Double"].name == "conv"
 
 
 class Peaks(nn.Module):
@@ -135,7 +135,7 @@ def function(c):
         ((Gain, "Conv"), {}, "Conv: the name is taken by Ultralytics"),
         ((Gain, "C2f_Gain"), {}, "the name reads as a block inside C2f"),
         ((Reserved,), {}, "Reserved: self.f is an attribute that Ultralytics sets"),
-        ((NoChannels,), {}, "NoChannels(width, depth) fits no role"),
+        ((NoChannels,), {}, "NoChannels(width, depth) does not fit any role"),
         ((Gain,), {"role": "conv"}, "does not fit role='conv'"),
         ((Gain,), {"role": "neck"}, "role='neck' is unknown"),
         ((function,), {}, "is not a subclass of torch.nn.Module"),
@@ -192,21 +192,19 @@ def test_entry_points_are_found_and_a_broken_one_is_left_out(tmp_path):
 
 
 def test_the_table_holds_what_it_says():
-    for block in registry._BUILT_IN:
+    for block in registry.OURS:
         cls = block.load()
         assert cls.__name__ == block.name
-        assert (
-            tuple(registry.parameters(cls)[: len(registry.ROLES[block.role])])
-            == (registry.ROLES[block.role])
-        )
+        prefix = block.role.prefix
+        assert tuple(signatures.parameters(cls)[: len(prefix)]) == prefix
         assert block.paper in cls.__doc__
-        if block.role != "classifier":  # a class of Ultralytics', so it lives in the host
+        if block.role.name != "classifier":  # a class of Ultralytics', so it lives in the host
             assert getattr(__import__("yolograft.blocks").blocks, block.name) is cls
         assert not block.config or (CFG / block.config).is_file()
 
 
 def test_package_attributes():
-    assert yolograft.Block is registry.Block
+    assert yolograft.Block is type(registry.find("SK"))
     assert yolograft.blocks.SKConv is registry.find("SK").load()
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = yolograft.nothing

@@ -10,7 +10,6 @@ from torch import nn
 from ultralytics.nn import tasks
 
 import yolograft
-from yolograft import registry
 
 SCALES = {
     "n": [0.33, 0.25, 1024],
@@ -96,14 +95,10 @@ THEIRS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _theirs():
+@pytest.fixture(autouse=True)
+def _theirs(own_blocks):
     for cls, role in THEIRS.items():
         yolograft.register(cls, role=role)
-    yield
-    for cls in THEIRS:
-        registry._forget(cls.__name__)
-        del registry._blocks[cls.__name__], registry._classes[cls.__name__]
 
 
 class Draw:

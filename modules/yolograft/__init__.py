@@ -10,11 +10,11 @@ __version__ = "0.1.0"
 __all__ = ["Block", "ConfigError", "blocks", "count", "patch", "register"]
 
 _LAZY = {
-    "Block": "yolograft.registry",
+    "Block": "yolograft.blocks._row",
     "ConfigError": "yolograft.errors",
     "register": "yolograft.registry",
     "count": "yolograft.cost",
-    "patch": "yolograft.graft",
+    "patch": "yolograft.api",
 }
 
 

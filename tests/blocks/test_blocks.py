@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from yolograft import registry
+from yolograft import registry, trial
 from yolograft.blocks import _layers
 
 from .cases import BLOCKS, CASES, FIRST, REFUSALS, TOLERANCES
@@ -217,7 +217,7 @@ def test_fused_equals_unfused(case):
 def test_takes_the_attributes_of_ultralytics(case):
     module, x = case.build().eval(), case.input(2, 5, 6)
     expected = module(x)
-    registry.check_attributes(module, case.block)
+    trial.check_attributes(module, case.block)
     module.i, module.f, module.type, module.np = 3, -1, "module.Name", 100
     close(module(x), expected)
 
@@ -390,5 +390,5 @@ def test_every_limit_is_one_that_is_tested():
         for limit in (f"no gradient for {name}", "deterministic training on CUDA")
         if limit in limits(case)
     }
-    stated = {f"{b.name}: {limit}" for b in registry._BUILT_IN for limit in b.limits}
+    stated = {f"{b.name}: {limit}" for b in registry.OURS for limit in b.limits}
     assert tested == {limit.partition(" (")[0] for limit in stated}

@@ -44,7 +44,7 @@ def test_one_branch_returns_a_list():
 @pytest.mark.parametrize(
     ("x", "error", "says"),
     [
-        (torch.zeros(1, 6, 8, 8), TypeError, "HRModule: a Tensor is no list of maps"),
+        (torch.zeros(1, 6, 8, 8), TypeError, "HRModule: a Tensor is not a list of maps"),
         (maps(2), ValueError, "maps of shapes (2, 2, 12, 10) where 2 with [2, 4] channels belong"),
         (maps(2, 4, 8), ValueError, "(2, 8, 3, 3) where 2 with [2, 4] channels belong"),
         (maps(2, 3), ValueError, "(2, 3, 6, 5) where 2 with [2, 4] channels belong"),

@@ -12,7 +12,6 @@ from ultralytics.nn.tasks import DetectionModel
 from yolograft import cli
 from yolograft.compare import plan, report, run, speed
 from yolograft.errors import ConfigError
-from yolograft.graft import edits
 
 from .instant import Instant
 
@@ -34,7 +33,7 @@ def trained(model, tmp_path):
 
     def call(name, seed=0, yaml=model):
         torch.manual_seed(seed)
-        one = DetectionModel(edits.load_base(yaml), nc=5, verbose=False)
+        one = DetectionModel(make.load_base(yaml), nc=5, verbose=False)
         for module in one.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -12,10 +12,10 @@ from ultralytics.utils import LOGGER, ROOT
 
 import yolograft
 from yolograft import ConfigError, cli, registry
-from yolograft.config import write
 from yolograft.files import CFG
-from yolograft.graft import edits, graft, recipes
+from yolograft.graft import edits, file, graft, recipes
 from yolograft.graft.graph import Graph
+from yolograft.graft.splice import splice
 
 PINNED = Path(__file__).parents[1] / "yolov8-pinned.yaml"
 RECIPES = sorted(path.stem for path in (CFG / "recipes").glob("*.yaml"))
@@ -85,7 +85,7 @@ def test_every_recipe_on_every_config_of_the_host(path):
                 edits.plan(graph, steps)
             continue
         made = edits.plan(graph, steps)
-        new, origins = edits.splice(graph, made)
+        new, origins = splice(graph, made)
         assert len(new) == len(graph.rows) + sum(map(len, made.follow.values())) > 0
         assert made.follow or made.become
         last = {origin.row: i for i, origin in enumerate(origins)}
@@ -257,7 +257,7 @@ def test_origins_name_the_first_base_through_several_grafts():
 @pytest.mark.parametrize("base", ["yolov8s", "yolo26n-pose", "yolov9c", "yolov3-tiny", "rtdetr-l"])
 def test_the_written_file_holds_the_config_and_reads_well(base):
     result = graft(f"{base}.yaml", "spd,stn")
-    text = write.text(result)
+    text = file.text(result)
     kept = {k: v for k, v in result.config.items() if k not in ("yaml_file", "scale")}
     assert yaml.safe_load(text) == kept
     assert max(map(len, text.splitlines())) <= 100
@@ -277,18 +277,18 @@ AT = {"level": "P3+"}
     [
         ({"insert": "CBAN", "at": AT}, ["unknown block 'CBAN'", "did you mean CBAM?"]),
         ({"insert": "Conv", "at": AT}, ["unknown block 'Conv'"]),
-        ({"insert": "SPD", "at": AT}, ["insert SPD: SPDConv is a down block"]),
-        ({"swap": "SPD", "at": AT}, ["swap SPD: SPDConv is a down block"]),
+        ({"insert": "SPD", "at": AT}, ["insert SPD: SPDConv has the role down"]),
+        ({"swap": "SPD", "at": AT}, ["swap SPD: SPDConv has the role down"]),
         ({"insert": "SE"}, ["it does not say where"]),
         ({"insert": "SE", "at": []}, ["`at` is empty"]),
-        ({"insert": "SE", "at": "P3"}, ["'P3' is no selector"]),
-        ({"insert": "SE", "at": {}}, ["{} is no selector"]),
+        ({"insert": "SE", "at": "P3"}, ["'P3' is not a selector"]),
+        ({"insert": "SE", "at": {}}, ["{} is not a selector"]),
         ({"insert": "SE", "swap": "SK", "at": AT}, ["it says insert and swap"]),
         ({"insrt": "SE", "at": AT}, ["it does nothing", "did you mean insert?"]),
         ({"insert": "SE", "at": AT, "rewire": "some"}, ["rewire='some' is unknown"]),
         ({"insert": "SE", "at": AT, "arg": {}}, ["the key 'arg' is unknown", "mean args?"]),
         ({"replace": "SK", "at": AT, "rewire": "next"}, ["the key 'rewire' is unknown"]),
-        ({"insert": "SE", "at": AT, "args": [8]}, ["args=[8] is no mapping"]),
+        ({"insert": "SE", "at": AT, "args": [8]}, ["args=[8] is not a mapping"]),
         ({"insert": "SE", "at": AT, "args": {"redction": 8}}, ["did you mean reduction?"]),
         ({"insert": "SE", "at": {"level": "p3"}}, ["level='p3' is unknown"]),
         ({"insert": "SE", "at": {"level": ["P3+"]}}, ["level='P3+' is unknown"]),
@@ -299,7 +299,7 @@ AT = {"level": "P3+"}
         ({"insert": "SE", "at": {"module": "C3k2"}}, ["has no C3k2 there", "it has Conv, C2f"]),
         ({"insert": "SE", "at": {"rows": 22}}, ["row 22 is the head"]),
         ({"insert": "SE", "at": {"rows": 40}}, ["row 40 does not exist", "use 0 to 21"]),
-        ({"insert": "SE", "at": {"rows": -1}}, ["rows=-1 is no row number"]),
+        ({"insert": "SE", "at": {"rows": -1}}, ["rows=-1 is not a row number"]),
         ({"insert": "SE", "at": {"is": "conv3x3"}}, ["has no conv3x3 there"]),
         ({"swap": "SK", "at": {"rows": 9}}, ["nothing can be swapped inside", "row 9 (SPPF)"]),
         ({"replace": "SPD", "at": {"rows": 2}}, ["halves the map", "row 2 (C2f) does not"]),
@@ -308,7 +308,7 @@ AT = {"level": "P3+"}
         ({"replace": "SK", "at": {"rows": 11}}, ["row 11 (Concat) reads 2 rows, SKConv one"]),
         ({"remove": "SPPF", "at": AT}, ["remove='SPPF'", "write `remove: true`"]),
         ({"use": "skk"}, ["unknown recipe 'skk'", "did you mean sk?"]),
-        ("insert", ["'insert' is no step"]),
+        ("insert", ["'insert' is not a step"]),
     ],
 )  # fmt: skip
 def test_bad_steps_are_refused_in_one_message(step, says):
@@ -337,7 +337,7 @@ def test_else_is_for_what_is_not_found_and_for_nothing_else():
         ("sk,sk", ["recipe 'sk' is given twice"]),
         ("", ["unknown recipe ''"]),
         ("nowhere.yaml", ["unknown recipe 'nowhere.yaml'"]),
-        ({"about": "x"}, ["recipe: this is no recipe"]),
+        ({"about": "x"}, ["recipe: this is not a recipe"]),
         ({"steps": []}, ["it has no step"]),
         ({"steps": [{"use": "sk"}], "warm": 1}, ["warm=1 is unknown"]),
         ([], ["no recipe is given"]),
@@ -362,9 +362,12 @@ def test_what_is_already_there_is_not_grafted_again(name):
         ("yolov88n.yaml", ["no such model YAML", "did you mean yolov8.yaml?"]),
         ("best.pt", ["best.pt: there is no such file"]),
         ("coco8.yaml", ["coco8.yaml: the key 'backbone' is missing"]),
-        ("broken.yaml", ["broken.yaml: this is no model YAML"]),
-        ({"backbone": [], "head": []}, ["0 rows are no model"]),
-        ({"backbone": [[-1, 1, "Conv"]], "head": [[-1, 1, "Conv", [8]]]}, ["row 0", "is no row"]),
+        ("broken.yaml", ["broken.yaml: this is not a model YAML"]),
+        ({"backbone": [], "head": []}, ["0 rows are not a model"]),
+        (
+            {"backbone": [[-1, 1, "Conv"]], "head": [[-1, 1, "Conv", [8]]]},
+            ["row 0", "not a row"],
+        ),
         (
             {"backbone": [[-1, 1, "Conv", [8]]], "head": [[5, 1, "Conv", [8]]]},
             ["row 1 (head): from=5 does not exist", "use -1, or a row from 0 to 0"],
@@ -438,8 +441,8 @@ def test_a_recipe_of_ones_own_extends_the_packs(here):
         ({"x": "use: recipes/x.yaml"}, "(x -> x)"),
         ({"x": "insert: SE, at: {level: P9}, else: {use: x}"}, "(x -> x)"),
         ({"x": "use: builtin:y"}, "recipe x, step 1: unknown recipe 'builtin:y'"),
-        ({"x": "use: [sk, ca]"}, "recipe x, step 1: use=['sk', 'ca'] is no recipe"),
-        ({"x": "use:"}, "recipe x, step 1: use=None is no recipe"),
+        ({"x": "use: [sk, ca]"}, "recipe x, step 1: use=['sk', 'ca'] is not a recipe"),
+        ({"x": "use:"}, "recipe x, step 1: use=None is not a recipe"),
     ],
 )
 def test_recipes_that_lead_nowhere(files, says, here):
@@ -588,10 +591,10 @@ def test_names_that_ask_for_what_is_not_there_are_refused(here, capsys):
 
 @pytest.fixture
 def logged(monkeypatch):
-    from yolograft.hooks import configs
+    from yolograft.config import read
 
     lines = []
-    monkeypatch.setattr(configs, "_told", set())
+    monkeypatch.setattr(read, "_said", set())
     monkeypatch.setattr(LOGGER, "info", lines.append)
     return lines
 
@@ -716,8 +719,8 @@ def test_a_folder_is_no_model(here):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("yolo11s-cbma", ["'cbma' is no recipe", "did you mean cbam?"]),
-        ("yolov8m-p2-spd+cz", ["'cz' is no recipe"]),
+        ("yolo11s-cbma", ["'cbma' is not a recipe", "did you mean cbam?"]),
+        ("yolov8m-p2-spd+cz", ["'cz' is not a recipe"]),
         ("yolo111s-cbam", ["there is no yolo111s.yaml to graft cbam into", "did you mean yolo11?"]),
     ],
 )

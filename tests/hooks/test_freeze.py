@@ -10,9 +10,8 @@ from ultralytics.nn import tasks
 
 import yolograft
 from yolograft.blocks.blend import Blend
-from yolograft.config import write
-from yolograft.graft import graft
-from yolograft.hooks import freeze
+from yolograft.graft import file, graft
+from yolograft.warm import freeze
 
 PINNED = yaml.safe_load((Path(__file__).parents[1] / "yolov8-pinned.yaml").read_text())
 SMALL = ["imgsz=64", "batch=8", "fraction=0.05", "workers=0", "plots=False", "device=cpu"]
@@ -105,7 +104,7 @@ def trained(yolo, shapes, tmp_path_factory):
         {"steps": [{"insert": "SE", "at": {"rows": 1}}, {"swap": "SKConv", "at": {"rows": 4}}]},
     )
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    (folder / "tiny-se.yaml").write_text(write.text(result))
+    (folder / "tiny-se.yaml").write_text(file.text(result))
 
     def run(config, name, *more):
         model = tasks.DetectionModel(str(folder / config), verbose=False)

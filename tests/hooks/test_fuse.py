@@ -44,7 +44,7 @@ def fused(model):
     assert torch.equal(torch.get_rng_state(), state)
     with torch.no_grad():
         torch.testing.assert_close(model(image)[0], before, rtol=1e-4, atol=1e-4)
-    blocks = [m for m in model.modules() if type(m) in registry._classes.values()]
+    blocks = [m for m in model.modules() if type(m) in registry.registered()]
     assert model.fuse(verbose=False) is model
     return blocks or [model.model[1]]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_splice import random_recipe, small_config
+from random_configs import random_recipe, small_config
 from test_warm import pinned, trained, warm
 from torch import nn
 from ultralytics import YOLO
@@ -18,8 +18,7 @@ from ultralytics.nn import tasks
 
 import yolograft
 from yolograft import ConfigError
-from yolograft.config import write
-from yolograft.graft import graft
+from yolograft.graft import file, graft
 from yolograft.warm import transplant
 
 
@@ -284,7 +283,7 @@ def test_the_classes_of_text_models_come_along(name, classes, folded, tmp_path, 
     torch.save({"model": deepcopy(source), "ema": None, "train_args": {"task": "detect"}}, "w.pt")
     patched = yolograft.patch("w.pt", "sk", warm="exact")
     own = name.replace(".yaml", "-own.yaml")
-    Path(own).write_text(write.text(graft(name, "sk", warm="exact")))
+    Path(own).write_text(file.text(graft(name, "sk", warm="exact")))
     model = YOLO(own).load("w.pt").model
     want = raw(source)
     for one in (patched, model):

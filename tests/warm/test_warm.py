@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from test_splice import random_recipe, small_config
+from random_configs import random_recipe, small_config
 from torch import nn
 from ultralytics import YOLO
 from ultralytics.nn import tasks
@@ -20,9 +20,8 @@ from ultralytics.utils import LOGGER
 import yolograft
 from yolograft import ConfigError, blocks, cli
 from yolograft.blocks.blend import Blend
-from yolograft.config import write
 from yolograft.files import CFG
-from yolograft.graft import graft
+from yolograft.graft import file, graft
 from yolograft.warm import checkpoint, exact, transplant
 
 PINNED = yaml.safe_load((Path(__file__).parents[1] / "yolov8-pinned.yaml").read_text())
@@ -436,10 +435,10 @@ def test_images_with_other_channels(base, logged):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (["CBAM", [{"blend": "x"}]], "blend='x' names no layer"),
+        (["CBAM", [{"blend": "x"}]], "blend='x' does not name a layer"),
         (["SPDConv", [64, {"blend": True}]], "blend=True, but the block halves the map"),
         (["SKConv", [64, {"blend": True}]], "blend=True, but the block changes the shape"),
-        (["SpaceToDepth", [{"blend": True}]], "a widen block cannot be blended"),
+        (["SpaceToDepth", [{"blend": True}]], "a block of the role widen cannot be blended"),
         (["C2f_SK", [64, {"blend": ["Conv", [64]]}]], "inside a stage the layer before is known"),
     ],
 )
@@ -480,7 +479,7 @@ def test_closed_gates_are_folded_away(base):
 
 def test_the_written_config_alone_rebuilds_the_model(here):
     result = graft("yolov9t.yaml", "spd,cbam", warm="exact")
-    Path("own.yaml").write_text(write.text(result))
+    Path("own.yaml").write_text(file.text(result))
     shapes = [
         {k: v.shape for k, v in tasks.DetectionModel(c, verbose=False).state_dict().items()}
         for c in (deepcopy(result.config), "own.yaml")

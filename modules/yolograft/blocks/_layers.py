@@ -11,7 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def check_int(block: str, minimum: int = 1, **values: int) -> None:
-    """Refuse arguments that are not whole numbers of at least ``minimum``.
+    """Refuse arguments that are not integers of at least ``minimum``.
 
     Args:
         block: Name for the message.
@@ -19,13 +19,13 @@ def check_int(block: str, minimum: int = 1, **values: int) -> None:
         **values: Argument names and values.
 
     Raises:
-        TypeError: If a value is no ``int``.
+        TypeError: If a value is not an ``int``.
         ValueError: If a value is too small.
     """
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool):
             msg = (
-                f"{block}: {name}={value!r} is not a whole number\n\n"
+                f"{block}: {name}={value!r} must be an integer\n\n"
                 f"Hint: use {minimum} or more, without quotes or a decimal point"
             )
             raise TypeError(msg)
@@ -42,12 +42,12 @@ def check_bool(block: str, **values: bool) -> None:
         **values: Argument names and values.
 
     Raises:
-        TypeError: If a value is no ``bool``.
+        TypeError: If a value is not a ``bool``.
     """
     for name, value in values.items():
         if not isinstance(value, bool):
             msg = (
-                f"{block}: {name}={value!r} is neither True nor False\n\n"
+                f"{block}: {name}={value!r} must be True or False\n\n"
                 "Hint: use true or false, without quotes"
             )
             raise TypeError(msg)
@@ -62,7 +62,7 @@ def check_kernel(block: str, k: int, name: str = "k") -> None:
         name: Argument name for the message.
 
     Raises:
-        TypeError: If ``k`` is no ``int``.
+        TypeError: If ``k`` is not an ``int``.
         ValueError: If ``k`` is even or below 1.
     """
     check_int(block, **{name: k})
@@ -72,7 +72,7 @@ def check_kernel(block: str, k: int, name: str = "k") -> None:
 
 
 def check_ints(block: str, count: int | None = None, **values: tuple[int, ...]) -> None:
-    """Refuse arguments that are not lists of whole numbers of at least 1.
+    """Refuse arguments that are not lists of positive integers.
 
     Args:
         block: Name for the message.
@@ -80,15 +80,15 @@ def check_ints(block: str, count: int | None = None, **values: tuple[int, ...]) 
         **values: Argument names and values.
 
     Raises:
-        TypeError: If a value is no tuple or list of ``int``.
+        TypeError: If a value is not a tuple or list of ``int``.
         ValueError: If it has another length, or holds a number that is too small.
     """
-    wanted = f"{count} whole numbers" if count else "one whole number or more"
+    wanted = f"{count} positive integers" if count else "one or more positive integers"
     for name, value in values.items():
-        hint = f"\n\nHint: use a list of {wanted}, each 1 or more"
+        hint = f"\n\nHint: use a list of {wanted}"
         numbers = list(value) if isinstance(value, tuple | list) else [None]
         if not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers):
-            msg = f"{block}: {name}={value!r} is no list of whole numbers{hint}"
+            msg = f"{block}: {name}={value!r} is not a list of integers{hint}"
             raise TypeError(msg)
         if len(numbers) != (count or len(numbers)) or min(numbers, default=0) < 1:
             msg = f"{block}: {name}={value!r} does not fit{hint}"
@@ -105,7 +105,7 @@ def check_groups(block: str, groups: int, name: str = "groups", **channels: int)
         **channels: Argument names and values.
 
     Raises:
-        TypeError: If ``groups`` is no ``int``.
+        TypeError: If ``groups`` is not an ``int``.
         ValueError: If ``groups`` is below 1 or does not divide.
     """
     check_int(block, **{name: groups})
@@ -137,7 +137,7 @@ def activation(block: str, act: bool | nn.Module | None) -> nn.Module:
     if isinstance(act, nn.Module):
         return act
     msg = (
-        f"{block}: act={act!r} is no activation\n\n"
+        f"{block}: act={act!r} is not an activation\n\n"
         "Hint: use true, false or null; a config's `activation:` key sets what true means"
     )
     raise TypeError(msg)

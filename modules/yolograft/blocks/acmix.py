@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._row import Block, NoGradient
 
 #: Values of a map to work on at once, per thread: a few such pieces fit a core's cache.
 _PIECE = 2**17
@@ -48,7 +49,7 @@ class ACmix(nn.Module):
         - Output: ``(B, c2, ceil(H / s), ceil(W / s))``
 
     Raises:
-        TypeError: If an argument is no whole number.
+        TypeError: If an argument is not an integer.
         ValueError: If an argument is below 1, a kernel is even, or ``heads`` does not divide
             ``c2``.
 
@@ -153,7 +154,7 @@ def _coordinates(n: Tensor | int, device: torch.device, dtype: torch.dtype) -> T
 def _reflected(n: Tensor | int, r: int, device: torch.device) -> Tensor:
     """Return the positions that reflection padding reads, mirrored as often as needed."""
     period = 2 * n - 2 + 1 // n
-    # No abs here: at fixed sizes, OpenVINO folds that of negative whole numbers to nonsense.
+    # No abs here: at fixed sizes, OpenVINO folds that of negative integers wrongly.
     steps = (torch.arange(n + 2 * r, device=device) - r) % period
     return torch.minimum(steps, period - steps)
 
@@ -353,3 +354,16 @@ def _unpad(grad: Tensor, r: int) -> Tensor:
             inner = torch.zeros_like(inner).index_add_(dim, _reflected(n, r, grad.device), grad)
         grad = inner
     return grad
+
+
+BLOCKS = (
+    Block(
+        ACmix,
+        role="conv",
+        paper="2111.14556",
+        config="yolov8-acmix.yaml",
+        no_gradient=(
+            NoGradient("attention.position.bias", "softmax over the window is blind to it"),
+        ),
+    ),
+)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._row import Block
 
 
 class ASPP(nn.Module):
@@ -55,3 +56,6 @@ class ASPP(nn.Module):
         maps = [branch(x) for branch in self.branches]
         pooled = self.pool(_layers.mean(x, 2, 3, keepdim=True))
         return self.project(torch.cat((*maps, pooled.expand_as(maps[0])), 1))
+
+
+BLOCKS = (Block(ASPP, role="conv", paper="1706.05587", config="yolov8-aspp.yaml"),)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._row import Block
 
 
 class CBAM(nn.Module):
@@ -54,3 +55,6 @@ class CBAM(nn.Module):
         if self.spatial is not None:
             x = x * self.spatial(torch.stack((_layers.maximum(x, 1), _layers.mean(x, 1)), dim=1))
         return x
+
+
+BLOCKS = (Block(CBAM, role="attention", paper="1807.06521", config="yolov8-cbam.yaml"),)

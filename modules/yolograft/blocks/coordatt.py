@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._row import Block, NoGradient
 
 
 class CoordAtt(nn.Module):
@@ -30,7 +31,7 @@ class CoordAtt(nn.Module):
         - Input, output: ``(B, c, H, W)``
 
     Raises:
-        TypeError: If an argument is no ``int``.
+        TypeError: If an argument is not an ``int``.
         ValueError: If an argument is below 1.
 
     Differs from the paper's text, as the authors' code does: the maps have a bias, the hidden width
@@ -83,3 +84,15 @@ def _product(x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
     out = x * rows
     # In place unless someone differentiates the gradient, who needs the factor.
     return out * cols if torch.is_grad_enabled() else out.mul_(cols)
+
+
+BLOCKS = (
+    Block(
+        CoordAtt,
+        role="attention",
+        paper="2103.02907",
+        aliases=("CA",),
+        config="yolov8-ca.yaml",
+        no_gradient=(NoGradient("mix.conv.bias", "BatchNorm removes it again in training"),),
+    ),
+)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, nn, zeros_like
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import deform_conv2d
 
 from yolograft.blocks import _layers
+from yolograft.blocks._carry import Carried, alike, nothing, own, weight_and_norm
+from yolograft.blocks._row import Block
 
 #: Largest offset, in pixels: outside every map, and far from overflow.
 _FAR = 1e4
@@ -192,3 +194,36 @@ class DeformConv(_layers.ConvNormAct):
         )
         if not norm:
             self.bn = None
+
+
+def _take_over(new: DeformConv, old: nn.Module) -> Carried:
+    """Return the weights with which the block is a convolution.
+
+    Offsets are 0 and masks sigmoid(0) = 1/2, so the weights are doubled where there are masks.
+    """
+    mine, conv = new.conv, old.conv
+    names = ("stride", "padding", "dilation", "groups", "kernel_size")
+    if not alike(mine, conv, *names) or conv.bias is not None:
+        return nothing()
+    masked = len(mine.split) == 2
+    carried = weight_and_norm(new, old, conv.weight.detach() * (2 if masked else 1), "")
+    if not carried.fresh:
+        carried.tensors |= {f"conv.offset.{k}": zeros_like(v) for k, v in own(mine.offset).items()}
+        if mine.bias is not None:
+            carried.tensors["conv.bias"] = zeros_like(mine.bias)
+    return carried.counted(new, old)
+
+
+BLOCKS = (
+    Block(
+        DeformConv,
+        role="conv",
+        paper="1811.11168",
+        aliases=("DCN",),
+        config="yolov8-dcn.yaml",
+        take_over=_take_over,
+        drifts="beside the weights of the convolution stand the zeros of the offsets, and an "
+        "optimizer that gives all weights steps of one size moves them as far",
+        nondeterministic="the gradient of deform_conv2d adds up in any order",
+    ),
+)

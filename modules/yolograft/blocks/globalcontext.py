@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._row import Block, NoGradient
 
 
 class GlobalContext(nn.Module):
@@ -119,23 +120,23 @@ def _transform(c: int, hidden: int) -> nn.Sequential:
 
 def _check_ratio(ratio: float) -> None:
     if not isinstance(ratio, (int, float)) or isinstance(ratio, bool):
-        msg = f"GlobalContext: ratio={ratio!r} is no number\n\nHint: use 0.25, without quotes"
+        msg = f"GlobalContext: ratio={ratio!r} is not a number\n\nHint: use 0.25, without quotes"
         raise TypeError(msg)
     if not 0 < ratio < math.inf:
-        msg = f"GlobalContext: ratio={ratio!r} is no share\n\nHint: use more than 0, as in 0.25"
+        msg = f"GlobalContext: ratio={ratio!r} must be positive\n\nHint: use a number such as 0.25"
         raise ValueError(msg)
 
 
 def _check_names(pooling: str, fusion: tuple[str, ...]) -> None:
     if not isinstance(pooling, str):
-        msg = f"GlobalContext: pooling={pooling!r} is no name\n\nHint: use att or avg"
+        msg = f"GlobalContext: pooling={pooling!r} is unknown\n\nHint: use att or avg"
         raise TypeError(msg)
     if pooling not in ("att", "avg"):
         msg = f"GlobalContext: pooling={pooling!r} is unknown\n\nHint: use att or avg"
         raise ValueError(msg)
     hint = "\n\nHint: use [add], [mul] or [add, mul]"
     if not isinstance(fusion, (tuple, list)) or not all(isinstance(n, str) for n in fusion):
-        msg = f"GlobalContext: fusion={fusion!r} is no list of names{hint}"
+        msg = f"GlobalContext: fusion={fusion!r} is not a list of names{hint}"
         raise TypeError(msg)
     for name in fusion:
         if name not in ("add", "mul"):
@@ -144,3 +145,15 @@ def _check_names(pooling: str, fusion: tuple[str, ...]) -> None:
     if len(fusion) != len(set(fusion)) or not fusion:
         msg = f"GlobalContext: fusion={fusion!r} names nothing, or a way twice{hint}"
         raise ValueError(msg)
+
+
+BLOCKS = (
+    Block(
+        GlobalContext,
+        role="attention",
+        paper="1904.11492",
+        aliases=("GC",),
+        config="yolov8-gc.yaml",
+        no_gradient=(NoGradient("mask.bias", "softmax over positions is blind to it"),),
+    ),
+)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._row import Block
 
 #: A bottleneck is this many times as wide outside as inside.
 _EXPANSION = 4
@@ -57,14 +58,14 @@ def _check_maps(block: str, channels: list[int], maps: list[Tensor]) -> None:
         maps: Maps from high to low resolution.
 
     Raises:
-        TypeError: If ``maps`` is no list.
+        TypeError: If ``maps`` is not a list.
         ValueError: If the number, the widths or the sizes do not fit.
     """
     if _layers.captured():
         return
     if not isinstance(maps, list | tuple):
         msg = (
-            f"{block}: a {type(maps).__name__} is no list of maps\n\n"
+            f"{block}: a {type(maps).__name__} is not a list of maps\n\n"
             f"Hint: give a list of {len(channels)}, from high to low resolution"
         )
         raise TypeError(msg)
@@ -128,9 +129,9 @@ class HRModule(nn.Module):
         - Output: the same shapes; only the first without ``multi_scale``
 
     Raises:
-        TypeError: If an argument has the wrong type, or the input is no list.
-        ValueError: If an argument is out of range, a bottleneck's width is no multiple of 4, or the
-            maps do not fit.
+        TypeError: If an argument has the wrong type, or the input is not a list.
+        ValueError: If an argument is out of range, a bottleneck's width is not a multiple of
+            4, or the maps do not fit.
 
     Differs from the paper in that maps of odd size are taken: they upsample to the target's size.
     """
@@ -286,7 +287,7 @@ class HRHead(nn.Module):
         - Output: ``(B, c2, H_3, W_3)``
 
     Raises:
-        TypeError: If an argument has the wrong type, or the input is no list.
+        TypeError: If an argument has the wrong type, or the input is not a list.
         ValueError: If an argument is out of range, or the maps do not fit.
     """
 
@@ -311,3 +312,6 @@ class HRHead(nn.Module):
         for m, widen, down in zip(x[1:], self.widen[1:], self.down, strict=True):
             out = widen(m) + down(out)
         return self.last(out)
+
+
+BLOCKS = (Block(HRNet, role="backbone", paper="1908.07919", config="yolov8-hrnet.yaml"),)

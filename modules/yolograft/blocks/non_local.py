@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._row import Block, NoGradient
 
 
 class NonLocal(nn.Module):
@@ -100,3 +101,21 @@ class NonLocal(nn.Module):
             # A missing row or column is filled with what no maximum takes.
             x = F.pad(x, (0, 1 // w, 0, 1 // h), value=-torch.inf)
         return F.max_pool2d(x, 2).flatten(2).transpose(1, 2).contiguous().unsqueeze(1)
+
+
+BLOCKS = (
+    Block(
+        NonLocal,
+        role="attention",
+        paper="1711.07971",
+        aliases=("NL",),
+        config="yolov8-nl.yaml",
+        no_gradient=(
+            NoGradient("phi.bias", "softmax over positions is blind to it"),
+            NoGradient("out.conv.bias", "BatchNorm removes it again in training"),
+            NoGradient(
+                "g.bias", "it adds a constant, which BatchNorm removes again", {"norm": True}
+            ),
+        ),
+    ),
+)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._row import Block
 
 
 class SE(nn.Module):
@@ -43,3 +44,6 @@ class SE(nn.Module):
         """Return the scaled map."""
         hidden = F.relu(_layers.pointwise(self.squeeze, _layers.mean(x, 2, 3)))
         return x * _layers.pointwise(self.excite, hidden).sigmoid()[:, :, None, None]
+
+
+BLOCKS = (Block(SE, role="attention", paper="1709.01507", config="yolov8-se.yaml"),)

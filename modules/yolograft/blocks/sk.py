@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._carry import Carried, alike, nothing, weight_and_norm
+from yolograft.blocks._row import Block
 
 
 class SKConv(nn.Module):
@@ -163,3 +165,26 @@ class SKUnit(nn.Module):
         out = self.leave(self.sk(self.enter(x)))
         out += self.shortcut(x)  # in place: nothing needs the summand for its gradient
         return out.relu_()
+
+
+def _take_over(new: SKConv, old: nn.Module) -> Carried:
+    """Give a convolution to the first branch; the block is another one all the same."""
+    first = new.branches[0]
+    if not alike(first.conv, old.conv, "stride", "padding", "dilation", "groups"):
+        return nothing()
+    carried = weight_and_norm(new, old, old.conv.weight.detach(), "branches.0.")
+    carried.fresh = [""]
+    return carried
+
+
+BLOCKS = (
+    Block(
+        SKConv,
+        role="conv",
+        paper="1903.06586",
+        aliases=("SK",),
+        config="yolov8-sk.yaml",
+        take_over=_take_over,
+    ),
+    Block(SKUnit, role="conv", paper="1903.06586", config="sknet50-cls.yaml"),
+)

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._carry import Carried, dense, nothing, weight_and_norm
+from yolograft.blocks._row import Block
 
 
 class SpaceToDepth(nn.Module):
@@ -79,3 +81,42 @@ class SPDConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the down-sampled map."""
         return self.conv(self.spd(x))
+
+
+def _take_over(new: SPDConv, old: nn.Module) -> Carried:
+    """Return the weights with which the block is a convolution at stride 2.
+
+    Tap t of its kernel reads pixel ``2p + t - pad``, which after space-to-depth is phase
+    ``(t - pad) mod 2`` of position ``p + floor((t - pad) / 2)``.
+    """
+    conv, size = old.conv, new.conv.conv.kernel_size[0]
+    (k, _), (pad, _) = conv.kernel_size, conv.padding
+    square = len({*conv.kernel_size}) == len({*conv.padding}) == 1 and conv.bias is None
+    plain = conv.stride == (2, 2) and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
+    reach = [((t - pad) // 2 + size // 2, (t - pad) % 2) for t in range(k)]  # where, phase
+    halves = k - 2 * pad in (1, 2)
+    if not (square and plain and halves and all(0 <= at < size for at, _ in reach)):
+        return nothing()
+    full = dense(conv)
+    c2, c1 = full.shape[:2]
+    weight = full.new_zeros(c2, 4 * c1, size, size)
+    for row, (y, dy) in enumerate(reach):
+        for col, (x, dx) in enumerate(reach):
+            phase = c1 * (dy + 2 * dx)
+            weight[:, phase : phase + c1, y, x] = full[:, :, row, col]
+    return weight_and_norm(new, old, weight, "conv.").counted(new.conv, old)
+
+
+BLOCKS = (
+    Block(
+        SPDConv,
+        role="down",
+        paper="2208.03641",
+        aliases=("SPD",),
+        config="yolov8-spd.yaml",
+        take_over=_take_over,
+        drifts="beside the weights of the convolution stand three times as many zeros, and an "
+        "optimizer that gives all weights steps of one size moves them as far",
+    ),
+    Block(SpaceToDepth, role="widen", paper="2208.03641"),
+)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._row import Block
 
 
 class STN(nn.Module):
@@ -102,3 +103,14 @@ class STN(nn.Module):
         steps = torch.arange(n, device=like.device).to(like.dtype)
         last = steps[-1:]
         return (2 * steps - last) / (last.clamp(min=1) if self.align_corners else last + 1)
+
+
+BLOCKS = (
+    Block(
+        STN,
+        role="attention",
+        paper="1506.02025",
+        config="yolov8-stn.yaml",
+        nondeterministic="the gradient of grid_sample adds up in any order",
+    ),
+)

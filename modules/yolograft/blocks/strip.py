@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yolograft.blocks import _layers
+from yolograft.blocks._row import Block
 
 
 class StripPooling(nn.Module):
@@ -28,7 +29,7 @@ class StripPooling(nn.Module):
         - Input, output: ``(B, c, H, W)``
 
     Raises:
-        TypeError: If ``c`` is no ``int``.
+        TypeError: If ``c`` is not an ``int``.
         ValueError: If ``c`` is below 1.
 
     Differs from the paper: for one image in training, BatchNorm over a strip of a single value uses
@@ -138,3 +139,21 @@ def _resize(n: int, length: int, like: Tensor) -> Tensor:
     target = torch.arange(length, device=like.device, dtype=dtype)[:, None]
     steps = torch.clamp(target[-1:], min=1)
     return F.relu(1 - (target * (n - 1) / steps - source).abs()).to(like.dtype)
+
+
+BLOCKS = (
+    Block(
+        StripPooling,
+        role="attention",
+        paper="2003.13328",
+        aliases=("SPM",),
+        config="yolov8-spm.yaml",
+    ),
+    Block(
+        MixedPooling,
+        role="attention",
+        paper="2003.13328",
+        aliases=("MPM",),
+        config="yolov8-mpm.yaml",
+    ),
+)

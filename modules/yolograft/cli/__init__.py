@@ -21,6 +21,7 @@ from yolograft import __version__, files, registry
 from yolograft.cli import compare
 from yolograft.errors import ConfigError, refuse
 from yolograft.training import run, watch
+from yolograft.ultra import STAGES
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -286,11 +287,13 @@ def _check_coco(args: argparse.Namespace) -> int:
 
 def _list() -> int:
     rows = [("block", "aliases", "role", "paper", "config")]
-    rows += [(b.name, ", ".join(b.aliases), b.role, b.paper, b.config) for b in registry.table()]
+    rows += [
+        (b.name, ", ".join(b.aliases), str(b.role), b.paper, b.config) for b in registry.table()
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
-    print(f"\nInside a stage, as in C2f_SK: conv and gate blocks, in {', '.join(registry.HOSTS)}.")
+    print(f"\nInside a stage, as in C2f_SK: conv and attention blocks, in {', '.join(STAGES)}.")
     for block in registry.table():
         for condition, reason in block.limits.items():
             print(f"{block.name}: {condition}: {reason}")
@@ -301,7 +304,7 @@ def _show(name: str) -> int:
     block = registry.find(name)
     if block is None:
         refuse(f"unknown block {name!r}", registry.suggest(name))
-    cls = registry.load(block)
+    cls = block.load()
     signature = str(inspect.signature(cls)).replace("'", "")  # annotations are strings
     print(f"{block.name}{signature}\n")
     print(inspect.getdoc(cls))
@@ -316,8 +319,9 @@ def _show(name: str) -> int:
 
 
 def _patch(args: argparse.Namespace) -> int:
-    from yolograft.config import write
-    from yolograft.graft import edits, preview
+    from yolograft.config import scale
+    from yolograft.graft import file as files_of
+    from yolograft.graft import graft, preview
     from yolograft.warm import checkpoint
 
     trained = args.base.endswith(".pt")
@@ -329,12 +333,12 @@ def _patch(args: argparse.Namespace) -> int:
         names = "+".join(one.name for one in result.recipes)
         name = f"{Path(args.base).stem}-{names}.pt"
     else:
-        result = edits.graft(args.base, args.recipe, args.warm)
-        name = edits.file_name(result.config)
+        result = graft(args.base, args.recipe, args.warm)
+        name = scale.file_name(result.config)
     file = Path(args.output or name)
     if not args.dry_run:
         _check_output(file, args.force, (".pt",) if trained else (".yaml", ".yml"))
-    note = "" if trained else write.about_scale(result, file)
+    note = "" if trained else files_of.about_scale(result, file)
     print(preview.text(result))
     if trained:
         print(f"\n{patched.report}")
@@ -342,7 +346,7 @@ def _patch(args: argparse.Namespace) -> int:
         if trained:
             checkpoint.save(patched, file)
         else:
-            text = write.text(result, file)
+            text = files_of.text(result, file)
             files.write(file, text)
         print(f"\nwrote {file}")
     if note:

@@ -16,10 +16,11 @@ from typing import Any
 
 from yolograft import __version__
 from yolograft.compare import data as datasets
+from yolograft.config.check import check_evaluated
 from yolograft.errors import ConfigError, nearest, refuse
-from yolograft.graft import edits, preview, recipes
-from yolograft.graft.graph import without_weights
-from yolograft.hooks.configs import check_evaluated
+from yolograft.graft import make as grafts
+from yolograft.graft import preview, recipes
+from yolograft.ultra import without_weights
 
 #: Format of the records; one of another format does not count.
 FORMAT = 1
@@ -471,7 +472,7 @@ def _load(kind: str, model: str, name: str = "") -> Variant:
     if not isinstance(model, str):
         refuse(f"{model!r} is no model", "give a model YAML or a checkpoint by name or path")
     if not model.endswith(".pt"):
-        config = edits.load_base(model)
+        config = grafts.load_base(model)
         return Variant(name or Path(model).stem, kind, model, config)
     file = Path(model)
     if not file.is_file():
@@ -515,7 +516,7 @@ def _variant(given: Any, base: Variant) -> Variant:
     recipe = re.sub(r"\s*([+,])\s*", r"\1", str(recipe).strip())
     words = recipe.replace("+", ",")
     try:
-        result = edits.graft(deepcopy(base.config), words)
+        result = grafts.graft(deepcopy(base.config), words)
     except ConfigError as error:
         if recipes.find(recipe.split("+")[0]) or "." in recipe:
             raise

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 
+from yolograft.config import origin, scale
 from yolograft.config.write import flow
-from yolograft.graft.edits import Graft
-from yolograft.graft.graph import without_weights
+from yolograft.graft.make import Graft
+from yolograft.tables import aligned
+from yolograft.ultra import host_model
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,12 @@ def text(result: Graft) -> str:
     base, new = dict(result.base.config), dict(result.config)
     classes = base["head"][-1][2] == "Classify"
     imgsz = 224 if classes else 640
-    scale = base.get("scale") or next(iter(base.get("scales") or ()), "")
+    letter = scale.current(base)
     for config in (base, new):
-        config["scale"] = scale
-    changed = [i for i, origin in enumerate(result.origins) if origin.relation != "kept"]
+        config["scale"] = letter
+    changed = [i for i, one in enumerate(result.origins) if one.relation != origin.KEPT]
     gone = sorted({row.index for row in result.base.rows} - {o.row for o in result.origins})
-    touched = {result.origins[i].row for i in changed if result.origins[i].relation != "after"}
+    touched = {result.origins[i].row for i in changed if not result.origins[i].inserted}
     before = figures(base, touched | {*gone}, imgsz)
     after = figures(new, set(changed), imgsz)
 
@@ -48,25 +49,17 @@ def text(result: Graft) -> str:
             continue
         now = f"{result.rows[i][2]} {flow(result.rows[i][3])}"
         cost, size = after.rows[i], after.sizes[i]
-        if result.origins[i].relation == "after":
+        if result.origins[i].inserted:
             lines.append(("+", str(i), "", now, *_numbers(cost), size))
         else:
             both = _numbers(before.rows[row], cost)
             lines.append(("~", str(i), was, now, *both, size))
     total = _numbers((before.params, before.gflops), (after.params, after.gflops))
     lines.append(("", "total", "", "", *total, ""))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    right = {1, 4, 5}
-    table = [
-        "  ".join(
-            cell.rjust(width) if n in right else cell.ljust(width)
-            for n, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    at = f"scale {scale}, " if scale else ""
+    table = aligned(lines, right=(1, 4, 5))
+    at = f"scale {letter}, " if letter else ""
     names = " + ".join(one.name for one in result.recipes)
-    return "\n".join([f"{result.base.name} + {names} ({at}{imgsz} pixels)", *table])
+    return "\n".join([f"{result.base.name} + {names} ({at}{imgsz} pixels)", table])
 
 
 def _numbers(one: tuple[int, float], other: tuple[int, float] | None = None) -> tuple[str, str]:
@@ -83,7 +76,7 @@ def figures(config: dict, rows: set[int], imgsz: int) -> Figures:
     Args:
         config: What a model YAML holds.
         rows: Rows to count by themselves, too.
-        imgsz: Pixels of the picture's sides.
+        imgsz: Pixels of the image's sides.
     """
     model = host_model(config)  # what cannot be built is not tried again
     try:
@@ -117,35 +110,3 @@ def _count(model, rows: set[int], imgsz: int, device: str) -> Figures:
         costs = {i: count(model.model[i], inputs=inputs[i]) for i in rows}
     by_row = {i: (cost.params, cost.gflops) for i, cost in costs.items()}
     return Figures(whole.params, whole.gflops, by_row, sizes)
-
-
-def host_model(config: dict):
-    """Return the host's model of a config, by what its head is.
-
-    Args:
-        config: What a model YAML holds. Rows that would download weights are built without.
-    """
-    from ultralytics.nn import tasks
-
-    config = deepcopy(config)
-    for part in ("backbone", "head"):
-        config[part] = [without_weights(row) for row in config[part]]
-    label = config["head"][-1][2]
-    special = {
-        "RTDETRDecoder": "RTDETRDetectionModel",
-        "WorldDetect": "WorldModel",
-        "YOLOEDetect": "YOLOEModel",
-        "YOLOESegment": "YOLOESegModel",
-        "YOLOESegment26": "YOLOESegModel",
-    }
-    by_task = {
-        "detect": "DetectionModel",
-        "segment": "SegmentationModel",
-        "semantic": "SemanticSegmentationModel",
-        "classify": "ClassificationModel",
-        "pose": "PoseModel",
-        "obb": "OBBModel",
-        "depth": "DepthModel",
-    }
-    name = special.get(label) or by_task[tasks.guess_model_task(config)]
-    return getattr(tasks, name)(config, verbose=False)

@@ -27,9 +27,11 @@ it. What the pack's own recipes use is the pack's.
 reader of a row read the inserted block instead; with ``rewire: next`` only the row behind does, and
 the others keep the map as it was. ``else:`` is the step to take where ``at`` selects nothing.
 
-``warm: exact`` beside ``steps:`` is for warm starts: where a trained model would not stay what it
-is with the new blocks, a gate per channel leads from the old layer to the block
-(:class:`yolograft.blocks.blend.Blend`), so that fine-tuning starts from the very same outputs. It
+``about:`` is one line for people, ``why:`` a few sentences on what the blocks do there.
+
+``warm: exact`` beside ``steps:`` is for warm starts: where new blocks would change the outputs of a
+trained model, a residual gate per channel leads from the old layer to the block
+(:class:`yolograft.blocks.blend.Blend`), so that fine-tuning starts from the same outputs. It
 holds for the steps of a recipe that is used, too.
 
 ``at`` is one selector or a list of them, whose rows are joined. Every condition of a selector has
@@ -62,6 +64,7 @@ import yaml
 from yolograft import registry
 from yolograft.errors import ConfigError, nearest, refuse
 from yolograft.files import CFG
+from yolograft.roles import ROLES
 
 #: Stands before the name of a recipe of the pack.
 BUILT_IN = "builtin:"
@@ -114,6 +117,7 @@ class Recipe:
     Attributes:
         name: Its name, as in ``yolo11n-NAME.yaml``.
         about: One line.
+        why: Why the block stands where it does; for the comment of a model YAML.
         steps: What it does, in order.
         file: Where it was read, or ``""``.
     """
@@ -122,6 +126,7 @@ class Recipe:
     about: str
     steps: tuple[Step, ...]
     file: str = ""
+    why: str = ""
 
 
 def names() -> list[str]:
@@ -222,7 +227,7 @@ def _load(name: str, where: str, users: tuple[Path, ...]) -> Recipe:
     try:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        msg = f"{file}: this is no YAML ({' '.join(str(error).split())})"
+        msg = f"{file}: this is not YAML ({' '.join(str(error).split())})"
         raise ConfigError(msg) from error
     return _read(content, Path(file).stem, file, (*users, path))
 
@@ -230,8 +235,8 @@ def _load(name: str, where: str, users: tuple[Path, ...]) -> Recipe:
 def _read(content: object, name: str, file: str, users: tuple[Path, ...]) -> Recipe:
     where = f"recipe {name}" if name != "recipe" else "recipe"
     if not isinstance(content, dict) or not isinstance(content.get("steps"), list):
-        refuse(f"{file or where}: this is no recipe", "write `steps:` and a list below it")
-    _check_keys(where, content, ("about", "steps", "warm"))
+        refuse(f"{file or where}: this is not a recipe", "write `steps:` and a list below it")
+    _check_keys(where, content, ("about", "why", "steps", "warm"))
     warm = content.get("warm")
     check_warm(where, warm)
     if not content["steps"]:
@@ -239,7 +244,8 @@ def _read(content: object, name: str, file: str, users: tuple[Path, ...]) -> Rec
     steps = []
     for number, raw in enumerate(content["steps"], 1):
         steps += _steps(f"{where}, step {number}", raw, users)
-    recipe = Recipe(name, str(content.get("about", "")), tuple(steps), file)
+    about, why = (" ".join(str(content.get(key, "")).split()) for key in ("about", "why"))
+    recipe = Recipe(name, about, tuple(steps), file, why)
     return exact(recipe) if warm else recipe
 
 
@@ -265,7 +271,7 @@ def exact(recipe: Recipe) -> Recipe:
 
 def _steps(where: str, raw: object, users: tuple[Path, ...]) -> tuple[Step, ...]:
     if not isinstance(raw, dict):
-        refuse(f"{where}: {raw!r} is no step", "write {insert: CBAM, at: {level: P3+}}")
+        refuse(f"{where}: {raw!r} is not a step", "write {insert: CBAM, at: {level: P3+}}")
     given = [action for action in ACTIONS if action in raw]
     if len(given) != 1:
         hint = next((nearest(str(k), ACTIONS) for k in raw if k not in ACTIONS), "")
@@ -277,7 +283,7 @@ def _steps(where: str, raw: object, users: tuple[Path, ...]) -> tuple[Step, ...]
     if action == "use":
         _check_keys(where, raw, ("use",))
         if not isinstance(raw["use"], str):
-            refuse(f"{where}: use={raw['use']!r} is no recipe", "write one name, as in use: sk")
+            refuse(f"{where}: use={raw['use']!r} is not a recipe", "write one name, as in use: sk")
         return _load(raw["use"], f"{where}: ", users).steps
     extra = {"insert": ("args", "rewire"), "replace": ("args",), "swap": ("args",), "remove": ()}
     _check_keys(where, raw, (action, "at", "else", *extra[action]))
@@ -294,7 +300,7 @@ def _step(where: str, action: str, raw: dict, users: tuple[Path, ...]) -> Step:
         _check_block(where, action, label)
     args, rewire = raw.get("args", {}), raw.get("rewire", "all")
     if not isinstance(args, dict):
-        refuse(f"{where}: args={args!r} is no mapping", "write {reduction: 8}")
+        refuse(f"{where}: args={args!r} is not a mapping", "write {reduction: 8}")
     if rewire not in ("all", "next"):
         refuse(f"{where}: rewire={rewire!r} is unknown", "use all or next")
     if "at" not in raw:
@@ -316,22 +322,17 @@ def _check_block(where: str, action: str, label: object) -> None:
     block = registry.find(label) if isinstance(label, str) else None
     if block is None:
         refuse(f"{where}: unknown block {label!r}", registry.suggest(str(label)))
-    roles = {
-        "insert": ("gate", "conv"),
-        "replace": ("gate", "conv", "down"),
-        "swap": ("gate", "conv"),
-    }
-    if block.role not in roles[action]:
+    if action not in block.role.actions:
+        able = [role.name for role in ROLES.values() if action in role.actions]
         refuse(
-            f"{where}: {action} {label}: {block.name} is a {block.role} block",
-            f"{action} takes blocks of the roles {', '.join(roles[action])}; `yolograft list` "
-            "shows them",
+            f"{where}: {action} {label}: {block.name} has the role {block.role}",
+            f"{action} takes blocks of the roles {', '.join(able)}; `yolograft list` shows them",
         )
 
 
 def _selector(where: str, raw: object) -> Selector:
     if not isinstance(raw, dict) or not raw:
-        refuse(f"{where}: {raw!r} is no selector", "write {section: backbone, level: P3+}")
+        refuse(f"{where}: {raw!r} is not a selector", "write {section: backbone, level: P3+}")
     _check_keys(where, raw, ("section", "level", "is", "module", "rows"))
     section = raw.get("section", "")
     if "section" in raw and section not in SECTIONS:
@@ -352,7 +353,7 @@ def _selector(where: str, raw: object) -> Selector:
     rows = rows if isinstance(rows, list) else [rows]
     for row in rows:
         if not isinstance(row, int) or isinstance(row, bool) or row < 0:
-            refuse(f"{where}: rows={row!r} is no row number", "count the base's rows from 0")
+            refuse(f"{where}: rows={row!r} is not a row number", "count the base's rows from 0")
     return Selector(section, level, traits, modules, tuple(rows))
 
 

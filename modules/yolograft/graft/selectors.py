@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from yolograft import registry
+from yolograft.config.labels import alone, split
 from yolograft.errors import ConfigError, refuse
-from yolograft.graft.graph import Graph, split
+from yolograft.graft.graph import Graph
 from yolograft.graft.recipes import Selector, Step
+from yolograft.ultra import STAGES
 
-#: Stock layers that can halve the map and are no stage; whether a row does is read off its map.
+#: Stock layers that can halve the map and are not a stage; whether a row does is read off its map.
 DOWNSAMPLERS = (
     "Conv",
     "DWConv",
@@ -69,8 +70,7 @@ def _rows(selector: Selector, graph: Graph, where: str) -> list[int]:
 
 def _check(rows: object, where: str, fact: str, hint: str = "") -> None:
     if not rows:
-        msg = f"{where}: {fact}" + (f"\n\nHint: {hint}" if hint else "")
-        raise NothingFound(msg)
+        refuse(f"{where}: {fact}", hint, NothingFound)
 
 
 def _explicit(selector: Selector, graph: Graph, where: str) -> tuple[int, ...]:
@@ -107,18 +107,19 @@ def _at_level(level: str | tuple[str, ...], rows: list[int], graph: Graph, where
 
 def _is_stage(graph: Graph, index: int) -> bool:
     label = graph.rows[index].label
-    return label in registry.HOSTS or split(label)[0] in registry.HOSTS
+    return label in STAGES or bool(split(label)[0])
 
 
 def _is_downsampler(graph: Graph, index: int) -> bool:
     row = graph.rows[index]
-    ours = row.block is not None and row.block.role in ("conv", "down")
+    ours = row.block is not None and row.block.role.takes_width
     return (ours or row.label in DOWNSAMPLERS) and graph.halves(index)
 
 
 def _is_conv3x3(graph: Graph, index: int) -> bool:
     row = graph.rows[index]
-    if row.block is not None and row.block.role == "conv" and not split(row.label)[0]:
+    block = alone(row.label)
+    if block is not None and block.role.takes_width and not block.role.halves:
         return not graph.halves(index)  # where such a row may have stood before
     return row.label == "Conv" and graph.options(index).get("k") == 3 and not graph.halves(index)
 
@@ -138,7 +139,7 @@ def _feeds_head(graph: Graph, index: int) -> bool:
 
 
 _TRAITS = {
-    "stage": (_is_stage, "one of " + ", ".join(registry.HOSTS)),
+    "stage": (_is_stage, "one of " + ", ".join(STAGES)),
     "downsampler": (_is_downsampler, "a layer that halves the map: " + ", ".join(DOWNSAMPLERS)),
     "conv3x3": (_is_conv3x3, "a 3x3 Conv at stride 1"),
     "stage-end": (_is_stage_end, "the last row of a run of rows at one level"),

@@ -44,7 +44,7 @@ from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
 
-from yolograft.ultra import Misfit
+from yolograft.ultra import ORIGINALS, Misfit
 
 #: Host function -> None when wrapped, else the reason why not. Read by ``yolograft doctor``.
 STATUS: dict[str, str | None] = {}
@@ -63,7 +63,6 @@ def attach(name: str) -> None:
 
         _attach("ultralytics.cfg:entrypoint", ("debug",), command.make)
         return
-    from yolograft import parser
     from yolograft.hooks import (
         build,
         configs,
@@ -72,6 +71,7 @@ def attach(name: str) -> None:
         freeze,
         fuse,
         load,
+        parser,
         rtdetr,
         trainer,
         validator,
@@ -155,6 +155,7 @@ def wrap(target: str, parameters: tuple[str, ...], make: Callable) -> None:
     if found[: len(parameters)] != parameters:
         msg = f"{path}({', '.join(found)}) does not start with ({', '.join(parameters)})"
         raise Misfit(msg)
+    ORIGINALS[target] = original
     replacement = functools.wraps(original)(make(module, original))
     replacement._yolograft = True
     setattr(owner, name, property(replacement) if is_property else replacement)

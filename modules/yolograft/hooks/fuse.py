@@ -24,7 +24,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.nn.utils.parametrize import is_parametrized
 
-from yolograft import registry
+from yolograft import registry, trial
 from yolograft.blocks._layers import ConvNormAct
 from yolograft.blocks.blend import Blend
 from yolograft.errors import refuse
@@ -92,7 +92,7 @@ def _fuse_others(model: nn.Module) -> None:
     if not left:
         return
     done = set()  # what stands in a block with a fuse() is that block's affair
-    with registry.undisturbed():
+    with trial.undisturbed():
         for block in left:
             if block not in done and _has_own(block):
                 done.update(block.modules())
@@ -129,7 +129,7 @@ def _replace(model: nn.Module, old: nn.Module, new: Any) -> None:
     """Put the module that a block's ``fuse()`` returned in its place; most return none."""
     if not isinstance(new, nn.Module) or new is old:
         return
-    for name in registry.RESERVED:  # the host's, where it is a layer of a model
+    for name in trial.RESERVED:  # the host's, where it is a layer of a model
         if name in vars(old):
             setattr(new, name, getattr(old, name))
     for parent in list(model.modules()):

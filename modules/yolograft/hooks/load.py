@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from yolograft import registry
+from yolograft import registry, trial
 
 
 def make(tasks: ModuleType, original: Callable) -> Callable:
@@ -42,7 +42,7 @@ def _allow(file: Any) -> None:
     needed = {name: _package(name) for name in _named_in(file)}
     packages = set()
     if "yolograft" in needed.values():
-        packages |= {_package(block.load().__module__) for block in registry._BUILT_IN}  # imported
+        packages |= {_package(block.load().__module__) for block in registry.OURS}  # imported
     if {*needed.values()} - packages:  # only then are entry points read
         packages |= {_package(cls.__module__) for cls in registry.registered()}
     found = {name: _find(name) for name in needed}
@@ -67,7 +67,7 @@ def _named_by_blocks() -> set[str]:
     for cls, block in registry.registered().items():
         file = io.BytesIO()
         try:
-            torch.save(registry.trial(cls, block.role), file)
+            torch.save(trial.small(cls, block.role), file)
         except Exception:  # a block that cannot be saved has no checkpoint
             continue
         file.seek(0)

@@ -23,9 +23,9 @@ from ultralytics.utils import DEFAULT_CFG_DICT, LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from yolograft.errors import refuse
-from yolograft.hooks import freeze
 from yolograft.training import watch
 from yolograft.ultra import with_globals
+from yolograft.warm import freeze
 
 
 @contextlib.contextmanager

@@ -243,11 +243,10 @@ def keep_with_run(trainer: Any) -> None:
 
 def _grafted(model: str, recipe: str) -> str:
     """Return a model YAML in the user's cache folder: the model with a recipe's blocks."""
-    from yolograft.config import write
-    from yolograft.graft import edits
+    from yolograft.graft import file, graft
 
-    result = edits.graft(model, recipe)
-    text = write.text(result)
+    result = graft(model, recipe)
+    text = file.text(result)
     return _write(text, f"models/{_digest(text)}", Path(result.config["yaml_file"]).name)
 
 

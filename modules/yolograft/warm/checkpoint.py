@@ -12,8 +12,8 @@ from torch import nn
 
 from yolograft import files
 from yolograft.errors import ConfigError, refuse
-from yolograft.graft.edits import Graft, graft
 from yolograft.graft.graph import Graph
+from yolograft.graft.make import Graft, graft
 from yolograft.warm import rebuild, transplant
 
 

@@ -16,12 +16,13 @@ from contextlib import suppress
 import torch
 from torch import nn
 
+from yolograft import exact
+from yolograft.blocks._carry import own
 from yolograft.blocks.blend import Blend
-from yolograft.warm import exact
 
 #: What says nothing about a layer, beside what :mod:`exact` leaves out: states of a run or an
 #: export, and the number of classes, which the host writes into the config that models share.
-_STATES = exact._STATES | {"dynamic", "export", "format", "shape", "nc", "no"}
+_STATES = exact.STATES | {"dynamic", "export", "format", "shape", "nc", "no"}
 _PLAIN = (bool, int, float, str, tuple, type(None))
 _MISSING = object()
 
@@ -112,7 +113,7 @@ def departures(new: nn.Module, old: nn.Module, path: str = "") -> Iterator[Depar
     if type(new) is not type(old) or mine.keys() != theirs.keys():
         yield path, "", new, old
         return
-    tensors = [exact._own(module) for module in (new, old)]
+    tensors = [own(module) for module in (new, old)]
     if tensors[0].keys() != tensors[1].keys():
         yield path, "", new, old
         return
@@ -140,7 +141,7 @@ def _within(new: nn.Module, old: nn.Module) -> str:
     """Return the name of the child that is the old layer, where a layer was put around it."""
     if isinstance(new, Blend) and not isinstance(old, Blend):
         return "old"
-    return "0" if exact._is_gated(new) and not isinstance(old, nn.Sequential) else ""
+    return "0" if exact.is_gated(new) and not isinstance(old, nn.Sequential) else ""
 
 
 def keep(target: nn.Module, source: nn.Module, pairs: dict[int, int]) -> list[str]:
@@ -198,7 +199,7 @@ def changed(target: nn.Module, source: nn.Module, pairs: dict[int, int]) -> list
     found: dict[str, list[str]] = {}
     for i, j in pairs.items():
         for path, name, here, there in departures(target.model[i], source.model[j]):
-            if name == "shape" or exact._is_foreign(here):
+            if name == "shape" or exact.is_foreign(here):
                 continue
             text = f"{_text(name, here, there)} here, {_text(name, there, here)} in the checkpoint"
             found.setdefault(text, []).append(_where(i, source.model[j], path))
@@ -215,7 +216,7 @@ def pruned(model: nn.Module) -> str:
     for j, layer in enumerate(model.model[:-1] if built is not None else ()):
         for path, name, asked, has in departures(built[j], layer):
             if name == "shape":
-                pairs = zip(exact._own(has).values(), exact._own(asked).values(), strict=True)
+                pairs = zip(own(has).values(), own(asked).values(), strict=True)
                 found, wanted = next(
                     (list(a.shape), list(b.shape)) for a, b in pairs if a.shape != b.shape
                 )

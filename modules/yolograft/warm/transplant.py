@@ -23,10 +23,12 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from yolograft import exact
+from yolograft.config.labels import split
 from yolograft.errors import refuse
-from yolograft.graft.graph import split, without_weights
-from yolograft.warm import exact, prompts, rebuild
-from yolograft.warm.exact import Carried
+from yolograft.exact import Carried
+from yolograft.ultra import without_weights
+from yolograft.warm import prompts, rebuild
 
 
 @dataclass
