@@ -178,6 +178,7 @@ def test_verdicts(bench):
     ]
 
 
+@pytest.mark.long
 def test_run(tmp_path):
     out = tmp_path / "a" / "bench.json"
     page = tmp_path / "bench.md"

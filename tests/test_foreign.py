@@ -644,6 +644,7 @@ def test_a_reload_of_the_host_is_wrapped_again():
     assert out.split()[-1] == "CBAM"
 
 
+@pytest.mark.long
 def test_two_threads_import_the_host_at_once():
     out = run(
         """

@@ -155,6 +155,7 @@ trainer.train()
 """
 
 
+@pytest.mark.long
 def test_two_ranks(coco, tmp_path):
     settings = {"model": "yolov8n.yaml", "data": str(coco()), "epochs": 1, "imgsz": 64, "batch": 4}
     settings |= {"workers": 0, "plots": False, "device": "cpu", "project": str(tmp_path)}
@@ -184,6 +185,7 @@ def test_real_coco_trains(yolo, tmp_path):
     check(tmp_path / "run", root / "annotations" / "instances_val.json", ["bbox", "segm"])
 
 
+@pytest.mark.long
 def test_a_run_is_resumed_without_the_cache(coco, cache, tmp_path, monkeypatch):
     """The data YAML that the command writes lies in the run's folder; a run of that name stays."""
     import shutil
