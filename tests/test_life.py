@@ -301,7 +301,8 @@ def test_tune(shapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = YOLO("yolov8n-sk.yaml")
     model.tune(data=str(shapes), iterations=2, project=str(tmp_path), val=False, **TINY)
-    assert list(tmp_path.rglob("best_hyperparameters.yaml"))
+    [file] = tmp_path.rglob("best_hyperparameters.yaml")
+    assert yaml.safe_load(file.read_text())["lr0"] > 0
 
 
 def test_benchmark_with_onnx(shapes, yolo, tmp_path):

@@ -236,5 +236,5 @@ def test_no_annotations_give_predictions(coco, yolo, tmp_path):
     assert "as in test sets): predictions.json is written, without COCO numbers" in out
     assert "Traceback" not in out
     rows = json.loads((tmp_path / "run" / "predictions.json").read_text())
-    assert {r["image_id"] for r in rows} <= {i["id"] for i in content()["images"]} != set()
+    assert set() != {r["image_id"] for r in rows} <= {i["id"] for i in content()["images"]}
     assert "bbox" not in json.loads((tmp_path / "run" / "coco_metrics.json").read_text())

@@ -229,8 +229,8 @@ def metrics(file: Path, work: Path) -> dict[str, float]:
         data=str(data), imgsz=size, batch=16, device="cpu", workers=0, plots=False, verbose=False
     )
     if model.task == "classify":
-        return {"top1": found.top1, "top5": found.top5}
-    return {"mAP50": float(found.box.map50), "mAP50-95": float(found.box.map)}
+        return {"top1": round(found.top1, 6), "top5": round(found.top5, 6)}
+    return {"mAP50": round(found.box.map50, 6), "mAP50-95": round(found.box.map, 6)}
 
 
 def outputs(file: Path) -> np.ndarray:
