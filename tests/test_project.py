@@ -78,42 +78,51 @@ def test_plain(): pass
 """
 
 
-@pytest.mark.parametrize(
-    ("options", "names"),
-    [
-        (["-m", "quick"], ["some[1]", "blocks[False-SE1]", "blocks[False-SK1]", "plain"]),
-        (["-m", "slow"], ["some[0]"]),
-        ([], 11),
-        (["-m", "not quick"], 8),
-    ],
-    ids=["quick", "slow", "plain", "the rest"],
+@pytest.mark.long
+def test_each_run_takes_the_tests_it_is_for(inner):
+    found = {}
+    for marks in ("quick", "not quick"):
+        status, out = inner(QUICK, "--collect-only", "-m", marks)
+        assert status == 0, out
+        found[marks] = re.findall(r"::test_(.+)", out)
+    assert found["quick"] == ["some[1]", "blocks[False-SE1]", "blocks[False-SK1]", "plain"]
+    assert len(found["not quick"]) == 8  # the others, the slow one too
+
+
+SKIPS = (
+    """
+pytest.importorskip("no_such_package")
+""",
+    """
+def test(): pytest.importorskip("no_such_package")
+""",
+    """
+@pytest.mark.skipif(True, reason="no browser")
+def test(): pass
+""",
+    """
+@pytest.mark.skipif(True, reason="needs a GPU")
+def test(): pass
+""",
 )
-def test_a_run_takes_the_tests_it_is_for(inner, options, names):
-    status, out = inner(QUICK, "--collect-only", *options)
+
+
+@pytest.mark.long
+def test_in_ci_nothing_is_skipped_but_what_a_machine_cannot_do(inner, tmp_path):
+    for i, text in enumerate(SKIPS):
+        (tmp_path / f"test_{i}.py").write_text(f"import pytest\n{text}")
+    passes = "def test(): pass"
+    status, out = inner(passes)
     assert status == 0, out
-    found = re.findall(r"::test_(.+)", out)
-    assert (found if isinstance(names, list) else len(found)) == names
-
-
-SKIPS = {
-    "a missing package": "pytest.importorskip('no_such_package')",
-    "a missing package, of one test": "def test(): pytest.importorskip('no_such_package')",
-    "a missing browser": "@pytest.mark.skipif(True, reason='no browser')\ndef test(): pass",
-}
-
-
-@pytest.mark.parametrize("text", SKIPS.values(), ids=SKIPS)
-def test_nothing_is_skipped_in_ci(inner, text):
-    status, out = inner(f"{text}\ndef test_more(): pass")
-    assert status in (0, 5), out  # 5: a file that skips holds no test
-    assert out.count("SKIPPED") == 1
-    status, out = inner(f"{text}\ndef test_more(): pass", YOLOGRAFT_CI="true")
-    assert status != 0
-    assert "Nothing is skipped in CI. " in out
-
-
-def test_what_a_machine_cannot_do_is_skipped_in_ci_too(inner):
-    text = "@pytest.mark.skipif(True, reason='needs a GPU')\ndef test(): pass"
-    status, out = inner(text, YOLOGRAFT_CI="true")
-    assert (status, out.count("SKIPPED")) == (0, 1), out
-    assert "needs a GPU" in out
+    assert re.findall(r"^SKIPPED \[1\] [^:]+:\d+: (.+)$", out, re.M) == [
+        "could not import 'no_such_package': No module named 'no_such_package'",
+        "could not import 'no_such_package': No module named 'no_such_package'",
+        "no browser",
+        "needs a GPU",
+    ]
+    status, out = inner(passes, "--continue-on-collection-errors", YOLOGRAFT_CI="true")
+    assert status == 1
+    assert re.findall(r"^SKIPPED \[1\] [^:]+:\d+: (.+)$", out, re.M) == ["needs a GPU"]
+    assert "1 failed, 1 passed, 1 skipped, 2 errors" in out
+    assert out.count("Nothing is skipped in CI. Skipped: could not import 'no_such_package'") >= 2
+    assert "Nothing is skipped in CI. Skipped: no browser" in out
