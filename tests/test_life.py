@@ -17,7 +17,7 @@ from ultralytics.nn import tasks
 from yolograft.files import CFG
 from yolograft.graft import file, graft
 
-#: One config for each way in: a gate behind stages, a convolution inside them that exports by
+#: One config for each way in: attention behind stages, a convolution inside them that exports by
 #: another path, a down-sampling, a backbone. The others are under `pytest -m slow`.
 SAMPLE = {"cbam", "dcn", "hrnet", "spd"}
 CONFIGS = [
