@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The same as `yolograft compare`; `--help` tells all.
+"""Compare blocks: the same as `yolograft compare`, from a checkout. See --help.
 
 Example: python scripts/compare.py --base yolov8n.yaml --recipes sk,ca,spd \
     --data cfg/data/shapes.yaml --seeds 2 --epochs 3 imgsz=160

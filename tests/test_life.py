@@ -21,7 +21,7 @@ from yolograft.graft import file, graft
 
 pytestmark = pytest.mark.long
 
-#: One config for each way in: a gate behind stages, a convolution inside them that exports by
+#: One config for each way in: attention behind stages, a convolution inside them that exports by
 #: another path, a down-sampling, a backbone. The others are under `pytest -m slow`.
 SAMPLE = {"cbam", "dcn", "hrnet", "spd"}
 CONFIGS = [

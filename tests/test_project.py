@@ -25,7 +25,7 @@ def test_ruff_has_one_version():
 def test_the_readme_names_every_block_and_config():
     readme = (ROOT / "README.md").read_text()
     for block in registry.OURS:
-        row = next(line for line in readme.splitlines() if line.startswith(f"| `{block.name}`"))
+        row = next(line for line in readme.splitlines() if line.startswith(f"| [`{block.name}`]"))
         assert block.config in row
         assert block.paper in row
         assert all(f"`{alias}`" in row for alias in block.aliases)

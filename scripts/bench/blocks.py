@@ -229,7 +229,7 @@ def _timed(
 def place(
     name: str, shape: tuple[int, ...], device: str, dtype: str, compiled: bool, mode: str
 ) -> dict[str, object]:
-    """Return what tells one record from another."""
+    """Return what distinguishes a record from the others."""
     return {
         "block": name,
         "shape": list(shape),

@@ -254,7 +254,7 @@ def exported(model: nn.Module) -> dict:
 
 
 def patches(count: int) -> Tensor:
-    """Return random images of few large patches, which deep layers can still tell apart."""
+    """Return random images of few large patches, which deep layers can still distinguish."""
     small = torch.rand(count, 3, 4, 4)
     return nn.functional.interpolate(small, (IMGSZ, IMGSZ), mode="nearest")
 

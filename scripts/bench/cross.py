@@ -285,9 +285,13 @@ def costs(names: list[str]) -> str:
     rows = [("recipe", "stock", "grafted", "constructors", "wrap", "grafted / stock")]
     rows[0] += ("without them",)
     with contextlib.ExitStack() as stack:
-        target = "ultralytics.nn.tasks:parse_model"
-        original = {target: timed("stock", ultra.original(target))}
-        stack.enter_context(mock.patch.dict(ultra.ORIGINALS, original))
+        original = ultra.original
+        parse = timed("stock", original("ultralytics.nn.tasks:parse_model"))
+
+        def found(target: str) -> Callable:
+            return parse if target.endswith(":parse_model") else original(target)
+
+        stack.enter_context(mock.patch.object(ultra, "original", found))
         wrapped = timed("parse", tasks.parse_model)
         stack.enter_context(mock.patch.object(tasks, "parse_model", wrapped))
         for cls in (block.load() for block in registry.table()):

@@ -42,6 +42,7 @@ def test_the_packs_configs_are_what_the_recipes_yield(name):
     shipped = yaml.safe_load((CFG / f"yolov8-{name}.yaml").read_text())
     assert grafted["backbone"] == shipped["backbone"]
     assert grafted["head"] == shipped["head"]
+    shipped["graft"]["base"] = ""  # a mapping has no name
     assert {k: grafted[k] for k in shipped} == shipped
 
 
