@@ -1,6 +1,5 @@
 """The bench: naive and public forms equal ours, and a short run writes what it should."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -9,37 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripts.bench import blocks as bench
+from scripts.bench import blocks_page, common
+from scripts.bench.contenders import LIBRARIES, NOT_MEASURED, ROWS, load
 
 from yolograft import registry
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-LIBRARIES = ("timm", "mmcv", "torchvision")
+ROOT = Path(__file__).parents[1]
 SHAPE = (3, 16, 8, 12)
-BLOCKS = (
-    "SKConv",
-    "SKUnit",
-    "SpaceToDepth",
-    "SPDConv",
-    "SE",
-    "CBAM",
-    "CoordAtt",
-    "GlobalContext",
-    "StripPooling",
-    "MixedPooling",
-    "ACmix",
-    "ACmix attention",
-    "NonLocal",
-    "DeformConv",
-    "STN",
-    "ASPP",
-    "HRModule",
-)
-
-
-@pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return importlib.import_module("bench")
 
 
 @pytest.fixture
@@ -50,60 +26,62 @@ def double():
 
 
 def run(*args):
-    command = [sys.executable, str(SCRIPTS / "bench.py"), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "scripts.bench.blocks", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
 
 
-def inputs(bench, block):
-    return [torch.randn(size) for size in bench.ROWS[block].inputs(SHAPE)]
+def inputs(block):
+    return [torch.randn(size) for size in ROWS[block].inputs(SHAPE)]
 
 
-def test_every_block_has_a_row(bench):
-    assert tuple(bench.ROWS) == BLOCKS
-    # a backbone of HRModules, and what ends a classifier
-    assert {block.name for block in registry.table()} - {"HRNet", "Classifier"} <= set(BLOCKS)
+def test_every_block_has_a_row():
+    names = {block.name for block in registry.table()}
+    assert names - {*ROWS} == {*NOT_MEASURED}
+    parts = {"ACmix attention", "HRModule"}
+    assert {*ROWS} - names == parts
+    assert {library for row in ROWS.values() for library in row.public} == {*LIBRARIES}
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_naive_equals_ours(bench, double, block):
-    modules = bench.contenders(block, SHAPE)
-    gap = bench.difference(modules["ours"], modules["naive"], inputs(bench, block))
+@pytest.mark.parametrize("block", ROWS)
+def test_naive_equals_ours(double, block):
+    modules = bench.sides(block, SHAPE)
+    gap = bench.difference(modules["ours"], modules["naive"], inputs(block))
     assert gap < 1e-12
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_public_forms_equal_ours(bench, double, library):
+def test_public_forms_equal_ours(double, library):
     pytest.importorskip(library, reason=f'{library} comes with pip install -e ".[bench]"')
-    for block in bench.public.FORMS[library]:
-        modules = bench.contenders(block, SHAPE, (library,))
-        gap = bench.difference(modules["ours"], modules[library], inputs(bench, block))
+    for block in [name for name, row in ROWS.items() if library in row.public]:
+        modules = bench.sides(block, SHAPE, (library,))
+        gap = bench.difference(modules["ours"], modules[library], inputs(block))
         assert gap < 1e-12, block
 
 
-def test_a_difference_is_found(bench):
-    modules = bench.contenders("CBAM", SHAPE)
+def test_a_difference_is_found():
+    modules = bench.sides("CBAM", SHAPE)
     with torch.no_grad():
-        modules["naive"].mlp[0].weight.mul_(2)
+        modules["naive"].block.mlp[0].weight.mul_(2)
     x = torch.randn(SHAPE)
     assert bench.difference(modules["ours"], modules["naive"], [x]) > 1e-4
     with pytest.raises(SystemExit, match=r"CBAM at .*: ours and naive differ by"):
         bench.compare("CBAM", modules, [x])
 
 
-def test_weights_that_do_not_fit_are_refused(bench):
+def test_weights_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="Linear: its weights do not fit"):
-        bench.public.load(torch.nn.Linear(3, 4), torch.nn.Linear(4, 3))
+        load(torch.nn.Linear(3, 4), torch.nn.Linear(4, 3))
 
 
-def test_ratio(bench):
+def test_ratio():
     ours = torch.linspace(1, 2, 30).numpy()
-    found = bench.ratio(3 * ours, ours)
+    found = common.ratio(3 * ours, ours)
     assert found == pytest.approx({"ratio": 3, "low": 3, "high": 3})
-    noisy = bench.ratio(ours[::-1], ours)
+    noisy = common.ratio(ours[::-1], ours)
     assert noisy["low"] < noisy["ratio"] < noisy["high"]
 
 
-def test_peak_counts_what_is_alive_at_once(bench):
+def test_peak_counts_what_is_alive_at_once():
     x = torch.zeros(1024)
 
     def function():
@@ -114,16 +92,16 @@ def test_peak_counts_what_is_alive_at_once(bench):
 
     function()
     # the ones and the sum are small tensors of their own
-    assert bench.peak(function, "cpu") == pytest.approx(2 * x.nbytes, abs=64)
+    assert common.peak(function, "cpu") == pytest.approx(2 * x.nbytes, abs=64)
 
 
 @pytest.mark.parametrize(("seconds", "rounds"), [(0.0, 3), (1e9, 6)])
-def test_slow_calls_get_fewer_rounds(bench, seconds, rounds):
-    found = bench.times({"sum": torch.zeros(9).sum}, bench.Effort(6, 3, seconds), "cpu")
+def test_slow_calls_get_fewer_rounds(seconds, rounds):
+    found = common.times({"sum": torch.zeros(9).sum}, common.Effort(6, 3, seconds), "cpu")
     assert len(found["sum"]) == rounds
 
 
-def test_variants_run_at_the_middle_shape(bench):
+def test_variants_run_at_the_middle_shape():
     args = ["--blocks", "SE", "--device", "cpu"]
     plain = ("float32", False)
     found = bench.plan(bench.parse([*args, "--compile", "--dtype", "float32", "bfloat16"]))
@@ -148,7 +126,7 @@ def record(block, side, low, **changes):
     }
 
 
-def test_verdicts(bench):
+def test_verdicts():
     records = [
         record("ACmix", "naive", 9),
         record("NonLocal", "naive", 5),
@@ -158,7 +136,7 @@ def test_verdicts(bench):
         record("SE", "floor", 0.5),
         record("SKConv", "parts", 1 / 1.5),
     ]
-    found = bench.bench_report.verdicts({"records": records, "against": ["timm"]})
+    found = blocks_page.verdicts({"records": records, "against": ["timm"]})
     assert found == [
         "Slower than naive (lower end of the interval below 0.95), of 3: "
         "NonLocal (compiled) 8x64x80x80 forward 0.99 [0.90, 1.08].",
@@ -178,6 +156,7 @@ def test_verdicts(bench):
     ]
 
 
+@pytest.mark.long
 def test_run(tmp_path):
     out = tmp_path / "a" / "bench.json"
     page = tmp_path / "bench.md"
@@ -186,14 +165,14 @@ def test_run(tmp_path):
     args += ("--threads", 1, "--device", "cpu", "--json", out, "--markdown", page)
     done = run(*args)
     assert done.returncode == 0, done.stderr
-    assert f"[{len(BLOCKS)}/{len(BLOCKS)}] {BLOCKS[-1]} 2x16x8x8 cpu" in done.stderr
+    assert f"[{len(ROWS)}/{len(ROWS)}] {[*ROWS][-1]} 2x16x8x8 cpu" in done.stderr
     result = json.loads(out.read_text())
     assert (result["rounds"], result["quick"], result["machine"]["threads"]) == (3, False, 1)
     assert all(result["machine"][name] for name in against)
-    assert result["command"] == "python scripts/bench.py " + " ".join(map(str, args))
+    assert result["command"] == "python -m scripts.bench.blocks " + " ".join(map(str, args))
     places = [(r["block"], tuple(r["shape"]), r["mode"]) for r in result["records"]]
     modes = ("forward", "forward + backward")
-    assert places == [(block, (2, 16, 8, 8), mode) for block in BLOCKS for mode in modes]
+    assert places == [(block, (2, 16, 8, 8), mode) for block in ROWS for mode in modes]
     for record in result["records"]:
         assert not record["left_out"]
         assert all(gap < 1e-5 for gap in record["difference"].values())
@@ -241,23 +220,29 @@ def test_without_a_gpu(tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--shapes", "8,64"), "'8,64' is no shape; write batch, channels, height, width as 8x64x"),
+        (
+            ("--shapes", "8,64"),
+            "'8,64' is not a shape; write batch, channels, height, width as 8x64x",
+        ),
         (("--shapes", "1x8x8x8"), "'1x8x8x8': the naive forms need a batch of 2"),
         (("--shapes", "2x8x6x8"), "'2x8x6x8': the naive forms need a batch of 2"),
         (("--blocks", "Nope"), "choose from"),
         (("--rounds", "0"), "--rounds: use 1 or more"),
-        (("--against", "timn"), "'timn' is none of timm, mmcv, torchvision"),
+        (("--against", "timn"), "'timn' is not one of timm, mmcv, torchvision"),
         (("--quick", "--compile"), "--quick: it is eager and float32"),
     ],
 )
-def test_refusals(bench, capsys, args, message):
+def test_refusals(capsys, args, message):
     with pytest.raises(SystemExit, match="2"):
         bench.parse(args)
     assert message in capsys.readouterr().err
 
 
-def test_a_library_that_is_not_installed(bench, capsys, monkeypatch):
+def test_a_library_that_is_not_installed(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(SystemExit, match="2"):
         bench.parse(["--against", "timm"])
-    assert 'timm is not installed; pip install -e ".[bench]" brings it' in capsys.readouterr().err
+    assert (
+        'timm is not installed; install it with pip install -e ".[bench]"'
+        in capsys.readouterr().err
+    )

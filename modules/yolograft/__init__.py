@@ -7,22 +7,26 @@ this file at every start, so everything else is loaded when it is first asked fo
 from yolograft import _startup
 
 __version__ = "0.1.0"
-__all__ = ["Block", "ConfigError", "blocks", "count", "patch", "register"]
 
 _LAZY = {
     "Block": "yolograft.blocks._row",
     "ConfigError": "yolograft.errors",
-    "register": "yolograft.registry",
+    "blocks": "yolograft",
     "count": "yolograft.cost",
+    "graft_config": "yolograft.api",
+    "graft_model": "yolograft.api",
     "patch": "yolograft.api",
+    "recipes": "yolograft.api",
+    "register": "yolograft.registry",
 }
+__all__ = [*_LAZY]
 
 
 def __getattr__(name):
-    if name in _LAZY:
-        return getattr(__import__(_LAZY[name], fromlist=[name]), name)
     if name == "blocks":
         return __import__("yolograft.blocks").blocks
+    if name in _LAZY:
+        return getattr(__import__(_LAZY[name], fromlist=[name]), name)
     msg = f"module 'yolograft' has no attribute {name!r}"
     raise AttributeError(msg)
 

@@ -2,7 +2,7 @@
 
 300 images of coloured shapes on textured backgrounds, five classes, small, medium and large objects
 (COCO's limits, in pixels of the image) in equal numbers. It is small enough to train on a CPU and
-tells within minutes whether a model learns; it is no benchmark of anything else.
+shows within minutes whether a model learns; it is not a benchmark of anything else.
 
 Image ``i`` of a split depends on the split and ``i`` alone, and PNG is lossless, so drawing twice
 gives the same files. ``data=shapes.yaml`` draws on first use.
@@ -33,7 +33,7 @@ def draw(folder: str | os.PathLike) -> None:
     run leaves no half data set, and of two processes that draw at once the first one wins.
 
     Args:
-        folder: Where the data set is to be. If it is there already, nothing is done.
+        folder: Folder of the data set. If it is there already, nothing is done.
 
     Raises:
         FileExistsError: If the folder holds something else, or only part of the data set.
@@ -53,7 +53,7 @@ def draw(folder: str | os.PathLike) -> None:
 
 
 def _complete(folder: Path) -> bool:
-    """Tell a whole data set (true) from an absent or empty folder (false)."""
+    """Return whether the data set is there; false for a missing or empty folder."""
     if not folder.is_dir() or not any(folder.iterdir()):
         return False
     parts = [("images", "png"), ("labels", "txt")]
@@ -62,7 +62,7 @@ def _complete(folder: Path) -> bool:
         if found != COUNTS[split]:
             msg = (
                 f"{folder / part / split}: {found} .{suffix} files, not {COUNTS[split]}\n\n"
-                "Hint: delete or move the folder, and it is drawn anew"
+                "Hint: delete or move the folder, and it is drawn again"
             )
             raise FileExistsError(msg)
     return True

@@ -1,14 +1,10 @@
 """Fixtures for the tests of blocks."""
 
-import importlib
-from pathlib import Path
-
 import pytest
+from scripts.bench import common
 
 
 @pytest.fixture
-def peak(monkeypatch):
+def peak():
     """Return the most bytes alive at once, of those that a call allocates on the CPU."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
-    bench = importlib.import_module("bench")
-    return lambda function: bench.peak(function, "cpu")
+    return lambda function: common.peak(function, "cpu")

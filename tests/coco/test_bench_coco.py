@@ -1,24 +1,18 @@
-"""``bench.py --coco``: both sides do the same work, and the page says what was measured."""
+"""The bench of COCO JSON: both sides do the same work, and the page says what was measured."""
 
-import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from scripts.bench import coco as bench
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+ROOT = Path(__file__).parents[2]
 SHARE = 0.0005
 
 
-@pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return importlib.import_module("bench_coco")
-
-
-def result(bench, busy, peak):
+def result(busy, peak):
     steps = {
         step: {"wall": 9.0, "busy": busy.get(step, 1.0), "peak": peak.get(step, 100)}
         for step in bench.STEPS
@@ -27,7 +21,7 @@ def result(bench, busy, peak):
     return {**size, "machine": {"cores": 2}, "steps": steps}
 
 
-def test_both_sides_do_the_same(bench, tmp_path):
+def test_both_sides_do_the_same(tmp_path):
     file = bench.generate(tmp_path, SHARE)
     content = bench.parse(tmp_path)
     assert (len(content["images"]), len(content["annotations"])) == (59, 430)
@@ -43,9 +37,9 @@ def test_both_sides_do_the_same(bench, tmp_path):
     assert sum(len(label["cls"]) for label in labels) == 430
 
 
-def test_page(bench, tmp_path):
+def test_page(tmp_path):
     busy = {"parse": 2, "index": 4, "again": 3, "look": 6, "convert": 20, "scan": 30}
-    one = result(bench, busy, {"index": 160})
+    one = result(busy, {"index": 160})
     assert bench.ratios(one) == pytest.approx(
         {
             "index over parse, time": 2,
@@ -61,10 +55,9 @@ def test_page(bench, tmp_path):
     assert "Label files take 5.0 times" in text
 
 
-def test_a_bad_share_is_refused(capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+def test_a_bad_share_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
-        importlib.import_module("bench").parse(["--coco", "2"])
+        bench.main(["--share", "2"])
     assert "use a share above 0, up to 1" in capsys.readouterr().err
 
 
@@ -72,9 +65,9 @@ def test_a_bad_share_is_refused(capsys, monkeypatch):
 def test_run(tmp_path):
     page, record = tmp_path / "coco.md", tmp_path / "coco.json"
     page.write_text("# Mine\n\n## Scale\n\nold\n")
-    command = [sys.executable, str(SCRIPTS / "bench.py"), "--coco", str(SHARE)]
+    command = [sys.executable, "-m", "scripts.bench.coco", "--share", str(SHARE)]
     command += ["--markdown", page, "--json", record]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     steps = json.loads(record.read_text())["steps"]
     assert all(value > 0 for one in steps.values() for value in one.values())

@@ -11,8 +11,8 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data import build_yolo_dataset
 from ultralytics.data.utils import check_det_dataset
 
-from yolograft.coco.config import _mirror
 from yolograft.coco.dataset import CocoDataset
+from yolograft.coco.mirror import mirror as mirrored
 
 
 def line(row, image, task, classes):
@@ -114,6 +114,7 @@ def test_targets_are_those_of_label_files(coco, build, tmp_path, task, split):
         same(seeded(ours, i), seeded(plain, i))
 
 
+@pytest.mark.long
 def test_losses_are_those_of_label_files(coco, tmp_path):
     from ultralytics.models.yolo.detect import DetectionTrainer
 
@@ -269,7 +270,7 @@ def test_pose_shape_and_mirror_come_from_the_categories(coco):
     ],
 )
 def test_left_and_right_are_told_by_names(names, mirror):
-    assert _mirror(names.split()) == mirror
+    assert mirrored(names.split()) == mirror
 
 
 def test_flips_are_off_where_names_leave_a_doubt(coco, build, caplog):

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from coco_sets import content, write
 
-from yolograft.coco import index, metrics
+from yolograft.coco import index, results
+from yolograft.coco.recorder import Recorder
+from yolograft.coco.sample import Sample
 
 pytest.importorskip("pycocotools")
 
@@ -32,14 +34,14 @@ def record(file, rows, task="detect", **options):
     files = file if isinstance(file, list) else [file]
     indexes = [index.open_index(f) for f in files]
     samples = [
-        SimpleNamespace(source=n, id=key, size=(w or 1, h or 1), frame=(w or 1, h or 1))
+        Sample("", n, place, key, size=(w or 1, h or 1), frame=(w or 1, h or 1))
         for n, found in enumerate(indexes)
-        for key, (w, h) in zip(found.ids, found.sizes.tolist(), strict=True)
+        for place, (key, (w, h)) in enumerate(zip(found.ids, found.sizes.tolist(), strict=True))
     ]
     count = max(found.poses.shape[1] for found in indexes)
     data = {"kpt_shape": [count, 3]}
     dataset = SimpleNamespace(indexes=indexes, samples=samples, data=data)
-    held = metrics.Recorder(dataset, task, **options)
+    held = Recorder(dataset, task, **options)
     classes = list(indexes[0].categories)
     for i, one in enumerate(samples):
         own = [r for r in rows if r["image_id"] == one.id and r.get("source", 0) == one.source]
@@ -149,7 +151,7 @@ def test_a_category_without_poses_has_no_number_beside_those_that_have(tmp_path)
     recorder = record(file, rows, "pose", sigmas=[0.2] * 5)
     numbers = recorder.evaluate()
     compare(numbers["keypoints"], official(file, rows, "keypoints", [0.2] * 5))
-    recorder.write(tmp_path, numbers, final=False)
+    recorder.write(tmp_path, numbers)
     classes = json.loads((tmp_path / "coco_metrics.json").read_text())["classes"]
     found = {one["name"]: one["keypoints"]["AP"] for one in classes}
     assert found["owl"] is None
@@ -246,7 +248,7 @@ def test_ids_of_any_kind_and_ids_that_two_files_share(tmp_path):
     held = record(twice, both)
     assert [len(r) for r in held.results()] == [len(rows), len(rows)]
     assert 0 < held.evaluate()["bbox"]["AP"] < 1
-    held.write(tmp_path, held.evaluate(), final=True)
+    held.save(tmp_path)
     names = ["predictions-1-a.json", "predictions-2-c.json"]
     assert [len(json.loads((tmp_path / n).read_text())) for n in names] == [len(rows)] * 2
 
@@ -265,7 +267,7 @@ def test_classes_and_agnostic(tmp_path):
 
 
 def test_columns_reuse_ultralytics_names():
-    names = metrics.training_columns("detect")
+    names = results.training_columns("detect")
     assert {f"metrics/mAP_{size}(B)" for size in ("small", "medium", "large")} < set(names)
-    assert metrics.training_columns("segment") == names
-    assert "metrics/AP(P)" in metrics.training_columns("pose")
+    assert results.training_columns("segment") == names
+    assert "metrics/AP(P)" in results.training_columns("pose")

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from yolograft import ConfigError
 from yolograft.coco import images
 from yolograft.coco.index import open_index
-from yolograft.coco.metrics import Recorder
+from yolograft.coco.recorder import Recorder
 
 BOX = [10, 6, 30, 12]
 POINTS = [12, 8, 2, 38, 16, 2, 0, 0, 0]
@@ -288,7 +288,7 @@ def test_what_is_no_file_is_never_opened(tmp_path, build):
         dataset = build(one_set(tmp_path, data))
         assert [Path(p).name for p in dataset.im_files] == ["006.jpg", "007.jpg", "008.jpg"]
         ((reason, (count, _)),) = dataset.report.images.items()
-        assert (reason, count) == ("files that are no image that Ultralytics reads", 6)
+        assert (reason, count) == ("files that Ultralytics cannot read as images", 6)
 
 
 @pytest.mark.timeout(60)
@@ -352,7 +352,7 @@ def test_ids_are_written_as_the_json_has_them(tmp_path, build):
     pairs = {(r["image_id"], r["category_id"]) for r in data["annotations"] if not r["iscrowd"]}
     assert {(r["image_id"], r["category_id"]) for r in rows} == pairs
     assert held.evaluate()["bbox"]["AP"] == 1
-    held.write(tmp_path, {}, final=True)
+    held.save(tmp_path)
     assert json.loads((tmp_path / "predictions.json").read_text()) == rows
     again = open_index(tmp_path / "a.json")  # from the cache
     assert again.written == dataset.indexes[0].written != {}

@@ -1,6 +1,5 @@
-"""Samples of the cross of all recipes and all model YAMLs of Ultralytics, and the script itself."""
+"""Samples of the matrix of all recipes and all model YAMLs of Ultralytics, and its report."""
 
-import importlib
 import json
 import math
 import sys
@@ -8,16 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripts.bench import cells, common, cross
 from torch import nn
 
-from yolograft import ConfigError, registry
+from yolograft import ConfigError
+from yolograft.blocks._row import Block, NoGradient
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-sys.path.insert(0, str(SCRIPTS))
-cross = importlib.import_module("cross")
-sys.path.remove(str(SCRIPTS))
 
-#: Each recipe and each family, once or twice; what `export` adds is sampled by three.
+#: Each recipe and each family, once or twice; three of them are exported.
 CELLS = [
     ("yolov3-tiny", "spd"),
     ("yolov5", "dcn"),
@@ -38,58 +36,58 @@ CELLS = [
 ]
 EXPORTS = [("yolov8", "sk"), ("yolo11-cls", "stn"), ("yolo26", "cbam")]
 
-#: Every seventh cell; the shift makes each recipe meet each kind of YAML.
+#: Every seventh cell; the shift gives each recipe each kind of YAML.
 MORE = [
     (base, recipe)
-    for i, base in enumerate(cross.stock())
-    for j, recipe in enumerate(cross.recipe_names())
+    for i, base in enumerate(sorted(cells.stock(), key=cross.order))
+    for j, recipe in enumerate(common.recipe_names())
     if (i + j) % 7 == 0
 ]
 
 
-def test_the_sample_meets_every_recipe_and_the_cross_every_family():
-    assert {recipe for _, recipe in CELLS} == set(cross.recipe_names())
-    assert set(cross.EXPORTED) <= set(cross.stock())
-    assert {base for base, _ in MORE} == set(cross.stock())
-    assert {recipe for _, recipe in MORE} == set(cross.recipe_names())
+def test_the_samples_hold_every_recipe_and_every_family():
+    assert {recipe for _, recipe in CELLS} == set(common.recipe_names())
+    assert set(cells.EXPORTED) <= set(cells.stock())
+    assert {base for base, _ in MORE} == set(cells.stock())
+    assert {recipe for _, recipe in MORE} == set(common.recipe_names())
 
 
 @pytest.mark.parametrize(("base", "recipe"), CELLS)
 def test_cells_build_and_train(base, recipe):
-    assert cross.cell(base, recipe)["blocks"] > 0
+    assert cells.cell(base, recipe)["blocks"] > 0
 
 
 @pytest.mark.parametrize(("base", "recipe"), EXPORTS)
 def test_cells_export(base, recipe):
-    found = cross.cell(base, recipe, export=True)
-    assert found["gap"] <= cross.TOLERANCE
+    found = cells.cell(base, recipe, export=True)
+    assert found["gap"] <= cells.TOLERANCE
     assert found["opset"] <= 18
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("base", "recipe"), MORE)
 def test_more_cells(base, recipe):
-    record = cross.record_of(base, recipe)
+    record = cells.record_of(base, recipe)
     assert record["mark"] != "F", record["reason"]
-    if base in cross.EXPORTED and record["mark"] != "refused":
+    if base in cells.EXPORTED and record["mark"] != "refused":
         assert record["mark"] == "E"
 
 
 def test_a_scale_may_be_given():
-    small, large = (cross.cell("yolo11-cls", "aspp", scale)["at"] for scale in ("", "s"))
+    small, large = (cells.cell("yolo11-cls", "aspp", scale)["at"] for scale in ("", "s"))
     assert (small, large) == ("n", "s")
 
 
 def test_what_makes_no_sense_is_refused():
     with pytest.raises(ConfigError, match="no stage there"):
-        cross.cell("yolov8-ghost", "sk")
-    record = cross.record_of("yolov8-ghost", "sk")
+        cells.cell("yolov8-ghost", "sk")
+    record = cells.record_of("yolov8-ghost", "sk")
     assert record["mark"] == "refused"
     assert "no stage there" in record["reason"]
     assert "Hint" not in record["reason"]
 
 
-# --------------------------------------------------------------------------- what a cell looks for
+# ----------------------------------------------------------------------------- what a cell checks
 
 
 class Two(nn.Module):
@@ -108,33 +106,33 @@ class Two(nn.Module):
         ({"used": 0.0, "other": 0.0}, "all gradients are zero"),
     ],
 )
-@pytest.mark.parametrize("limits", [{}, {"no gradient for other": "why"}])
-def test_gradients_are_looked_at(gradients, says, limits):
+@pytest.mark.parametrize("excused", [(), (NoGradient("other", "why"),)])
+def test_gradients_are_checked(gradients, says, excused):
     module = Two()
     for name, value in gradients.items():
         getattr(module, name).grad = torch.full((3,), value)
-    block = registry.Block("Two", "", "gate", limits=limits)
-    if not says or (limits and "none" in says):
-        cross.check_gradients(module, block)
+    block = Block(Two, "attention", no_gradient=excused)
+    if not says or (excused and "none" in says):
+        cells.check_gradients(module, block)
         return
     with pytest.raises(RuntimeError, match=says):
-        cross.check_gradients(module, block)
+        cells.check_gradients(module, block)
 
 
 def test_a_gap_is_the_largest_difference_wherever_a_detection_went():
     one = torch.rand(2, 30, 6)
     moved = one[:, torch.randperm(30)]
-    assert cross.gap(one, moved) > 0.1
-    assert cross.gap(one, moved, moved=True) == 0
+    assert cells.gap(one, moved) > 0.1
+    assert cells.gap(one, moved, moved=True) == 0
     other = moved.clone()
     other[1, 7, 2] += 3
-    assert cross.gap(one, other, moved=True) > 1
-    assert cross.gap(one, one + 0.5) == pytest.approx(0.5)
+    assert cells.gap(one, other, moved=True) > 1
+    assert cells.gap(one, one + 0.5) == pytest.approx(0.5)
     with pytest.raises(RuntimeError, match="returns"):
-        cross.gap(one, one[:, :5])
+        cells.gap(one, one[:, :5])
     other[0, 0, 0] = math.nan
     with pytest.raises(RuntimeError, match="not finite"):
-        cross.gap(one, other, moved=True)
+        cells.gap(one, other, moved=True)
 
 
 # -------------------------------------------------------------------------------------- the script
@@ -143,11 +141,11 @@ def test_a_gap_is_the_largest_difference_wherever_a_detection_went():
 def record(base, recipe, mark, **more):
     return {
         **{"base": base, "recipe": recipe, "scale": "", "mark": mark, "seconds": 1.5},
-        **{"versions": cross.versions(), **more},
+        **{"versions": cells.versions(), **more},
     }
 
 
-def test_the_script_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+def test_the_script_continues_where_it_was_stopped(tmp_path, monkeypatch, capsys):
     records = [
         record("yolo11-cls", "cbam", "E", at="n", gap=2e-6, opset=18),
         record("yolo11-cls", "sk", "F", reason="ValueError: so it is"),
@@ -156,10 +154,8 @@ def test_the_script_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     (tmp_path / "kept.jsonl").write_text("\n".join([*lines, lines[0][:20]]) + "\n")
     args = ["--bases", "yolo11-cls,yolov8-ghost", "--recipes", "cbam,sk", "--jobs", "1"]
     args += ["--out", tmp_path / "cross.md", "--records", tmp_path / "kept.jsonl"]
-    monkeypatch.setattr(sys, "argv", ["cross.py", *map(str, args)])
-    monkeypatch.syspath_prepend(str(SCRIPTS))
     monkeypatch.setattr(cross, "ROUNDS", 1)
-    assert cross.main() == 1
+    assert cross.main([*map(str, args)]) == 1
     assert "yolo11-cls + sk: ValueError: so it is" in capsys.readouterr().err
     kept = cross.read(tmp_path / "kept.jsonl")
     assert len(kept) == 4
@@ -184,16 +180,15 @@ def test_records_of_other_versions_do_not_count(tmp_path, monkeypatch):
     (tmp_path / "kept.jsonl").write_text(json.dumps(old) + "\n")
     done = []
 
-    def work(cells, scale, jobs):
-        done.extend(cells)
-        yield from (record(*cell, "+") for cell in cells)
+    def work(keys, scale, jobs):
+        done.extend(keys)
+        yield from (record(*key, "+") for key in keys)
 
     monkeypatch.setattr(cross, "work", work)
     monkeypatch.setattr(cross, "costs", lambda names: "")
     args = ["--bases", "yolo11-cls", "--recipes", "se", "--out", str(tmp_path / "cross.md")]
     args += ["--records", str(tmp_path / "kept.jsonl")]
-    monkeypatch.setattr(sys, "argv", ["cross.py", *args])
-    assert cross.main() == 0
+    assert cross.main(args) == 0
     assert done == [("yolo11-cls", "se")]
 
 
@@ -204,10 +199,9 @@ def test_records_of_other_versions_do_not_count(tmp_path, monkeypatch):
         (["--bases", "yolo11,yolo111"], "'yolo111' is unknown; did you mean yolo11?"),
     ],
 )
-def test_unknown_names_are_refused(args, says, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["cross.py", *args])
+def test_unknown_names_are_refused(args, says, capsys):
     with pytest.raises(SystemExit) as error:
-        cross.main()
+        cross.main(args)
     assert error.value.code == 2
     assert says in capsys.readouterr().err
 

@@ -193,8 +193,8 @@ def test_an_exact_graft_equals_the_checkpoint_as_loaded(change, logged):
     again.load(torch.load("new.pt", weights_only=False)["model"])
     assert equal(again, torch.load("new.pt", weights_only=False)["model"].float())
     assert all(p.requires_grad for k, p in again.named_parameters() if ".dfl." not in k)
-    told = "\n".join(map(str, logged))
-    assert ("kept from the checkpoint: layer" in told) == (change is not eps)
+    text = "\n".join(map(str, logged))
+    assert ("kept from the checkpoint: layer" in text) == (change is not eps)
 
 
 def test_no_gate_is_needed_where_mathematics_does_without():
@@ -271,7 +271,7 @@ def test_what_the_target_config_says_wins_and_is_not_called_exact(logged):
     assert not any(isinstance(m, nn.SiLU) for m in model.modules())
     text, count = str(logged[-1]), len(source.state_dict())
     assert f"yolograft: {count}/{count} tensors carried, not exact, max output change " in text
-    assert "not as in the checkpoint: layer 0 (Conv) act, layer 1 (Conv) act, " in text
+    assert "different from the checkpoint: layer 0 (Conv) act, layer 1 (Conv) act, " in text
     assert "more: ReLU here, SiLU in the checkpoint" in text
     assert "exact graft" not in text
 
@@ -284,7 +284,7 @@ def test_a_checkpoint_whose_config_cannot_be_built_here(monkeypatch, logged):
     live = tasks.DetectionModel(yolograft.patch(deepcopy(CONFIG), RECIPE, "exact"), verbose=False)
     live.load(source)
     assert "not exact" in str(logged[-1])
-    assert "not as in the checkpoint: layer 6 (SPPF) cv1.act: " in str(logged[-1])
+    assert "different from the checkpoint: layer 6 (SPPF) cv1.act: " in str(logged[-1])
 
 
 def test_what_nothing_explains_is_still_not_exact():
@@ -292,7 +292,7 @@ def test_what_nothing_explains_is_still_not_exact():
     model = tasks.DetectionModel(yolograft.patch(deepcopy(CONFIG), RECIPE, "exact"), verbose=False)
     model.model[6].cv1.register_forward_hook(lambda *args: args[-1] * 1.5)
     report = transplant.warm_start(model, save(trained()))
-    assert report.changed == ["the output, though layers and tensors are"]
+    assert report.changed == ["the output, although layers and tensors are equal"]
     assert ", not exact, max output change " in str(report)
 
 
@@ -312,7 +312,7 @@ def test_a_pruned_checkpoint_is_refused():
 
 def test_a_fused_checkpoint_is_refused():
     save(trained().fuse(verbose=False))
-    with pytest.raises(ConfigError, match="its BatchNorm is folded"):
+    with pytest.raises(ConfigError, match="its BatchNorm is folded into its convolutions"):
         checkpoint.patch("old.pt", RECIPE)
 
 

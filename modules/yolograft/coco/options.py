@@ -64,9 +64,8 @@ def _allowing(data: str) -> str:
     from ultralytics.data import utils
 
     from yolograft.coco import config
-    from yolograft.hooks.data import find_yaml
 
-    file = find_yaml(utils, data)
+    file = config.find(data)
     content = config.read(file) if file else None
     if content is None:
         refuse(

@@ -1,30 +1,36 @@
-"""Count what was wrong with a data set, and say it once."""
+"""Count the issues of a data set, and report each kind once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-#: Examples that are told of each kind of trouble.
+#: Examples that are shown of each kind of issue.
 EXAMPLES = 3
 
+_TITLES = {
+    "images": "images left out",
+    "dropped": "annotations dropped",
+    "notes": "kept, but check them",
+}
 
+
+@dataclass
 class Report:
-    """Kinds of trouble, each with a count and its first examples.
+    """Kinds of issues, each with a count and its first examples: reason -> ``[count, examples]``.
 
     Attributes:
-        dropped: Annotations that are not used: reason -> ``[count, examples]``.
-        images: Images that are not used, and their count.
+        dropped: Annotations that are not used.
+        images: Images that are not used.
         notes: What was changed or is odd, with everything kept.
     """
 
-    def __init__(self, content: dict | None = None):
-        content = content or {}
-        self.dropped: dict[str, list] = content.get("dropped", {})
-        self.images: dict[str, list] = content.get("images", {})
-        self.notes: dict[str, list] = content.get("notes", {})
+    dropped: dict[str, list] = field(default_factory=dict)
+    images: dict[str, list] = field(default_factory=dict)
+    notes: dict[str, list] = field(default_factory=dict)
 
     def add(self, group: str, reason: str, where: Iterable[str], count: int | None = None) -> None:
-        """Count one kind of trouble.
+        """Count one kind of issue.
 
         Args:
             group: ``"dropped"``, ``"images"`` or ``"notes"``.
@@ -34,11 +40,10 @@ class Report:
         """
         where = list(where)
         count = len(where) if count is None else count
-        if not count:
-            return
-        entry = getattr(self, group).setdefault(reason, [0, []])
-        entry[0] += count
-        entry[1] += where[: EXAMPLES - len(entry[1])]
+        if count:
+            entry = getattr(self, group).setdefault(reason, [0, []])
+            entry[0] += count
+            entry[1] += where[: EXAMPLES - len(entry[1])]
 
     def merge(self, other: Report, file: str = "") -> None:
         """Add the counts of another report.
@@ -47,14 +52,13 @@ class Report:
             other: A report.
             file: Name of the file that its examples are of, where they do not name it.
         """
-        for group in ("dropped", "images", "notes"):
-            for reason, (count, where) in getattr(other, group).items():
-                where = [f"{file}, {one}" for one in where] if file else where
-                self.add(group, reason, where, count)
+        for group, kinds in other.content().items():
+            for reason, (count, where) in kinds.items():
+                self.add(group, reason, [f"{file}, {one}" if file else one for one in where], count)
 
-    def content(self) -> dict:
-        """Return plain data, from which an equal report can be made."""
-        return {"dropped": self.dropped, "images": self.images, "notes": self.notes}
+    def content(self) -> dict[str, dict[str, list]]:
+        """Return plain data, from which ``Report(**content)`` makes an equal report."""
+        return dict(vars(self))
 
     def count(self, group: str) -> int:
         """Return how many there are of a group.
@@ -65,18 +69,13 @@ class Report:
         return sum(count for count, _ in getattr(self, group).values())
 
     def __bool__(self) -> bool:
-        return bool(self.dropped or self.images or self.notes)
+        return any(self.content().values())
 
     def __str__(self) -> str:
         lines = []
-        for group, title in (
-            ("images", "images left out"),
-            ("dropped", "annotations dropped"),
-            ("notes", "kept, but look at them"),
-        ):
+        for group, title in _TITLES.items():
             kinds = getattr(self, group)
-            if kinds:
-                lines.append(f"  {title}: {self.count(group)}")
+            lines += [f"  {title}: {self.count(group)}"] if kinds else []
             for reason, (count, where) in kinds.items():
                 more = ", ..." if count > len(where) else ""
                 lines.append(f"    {count} x {reason}: {'; '.join(where)}{more}")

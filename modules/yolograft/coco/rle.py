@@ -9,16 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-#: More than any image has: a mask of such a size is a mistake, and would fill the memory.
+#: More pixels than any image has: a mask of that size is a mistake, and would fill the memory.
 _TOO_LARGE = 1 << 31
-
-#: Steps along a border as OpenCV makes them, by number: from the east, against the clock.
-_STEPS = np.array([[1, 0], [1, -1], [0, -1], [-1, -1], [-1, 0], [-1, 1], [0, 1], [1, 1]])
-_NUMBERS = np.zeros((3, 3), np.int64)
-_NUMBERS[_STEPS[:, 1], _STEPS[:, 0]] = np.arange(8)
-
-#: Where a pixel's east, north, west and south edge starts, walked against the clock.
-_CORNERS = np.array([[1, 1], [1, 0], [0, 0], [0, 1]])
 
 
 def counts(mask: object) -> tuple[np.ndarray, int, int]:
@@ -56,7 +48,7 @@ def counts(mask: object) -> tuple[np.ndarray, int, int]:
 def _uncompress(text: bytes) -> np.ndarray:
     """Return the runs of COCO's compressed text: 5 bits a character, differences from the third.
 
-    A text that starts with a comma is a list of runs as it stands in the JSON.
+    A text that starts with a comma is a list of runs as the JSON has it.
     """
     if text.startswith(b","):
         return np.fromstring(text[1:], np.int64, sep=",")
@@ -79,27 +71,6 @@ def _uncompress(text: bytes) -> np.ndarray:
     return runs
 
 
-def compress(runs: np.ndarray) -> bytes:
-    """Return runs as COCO's compressed text.
-
-    Args:
-        runs: From :func:`counts`.
-    """
-    rest = runs.copy()
-    rest[3:] -= runs[1:-2]
-    text = np.zeros((len(runs), 13), np.uint8)
-    open_ = np.ones(len(runs), bool)
-    for place in range(13):
-        low = rest & 31
-        rest >>= 5
-        more = np.where(low & 16, rest != -1, rest != 0)
-        text[open_, place] = (low + 32 * more + 48)[open_]
-        open_ &= more
-        if not open_.any():
-            break
-    return text[text > 0].tobytes()
-
-
 def decode(mask: object) -> np.ndarray:
     """Return the mask as an array of 0 and 1.
 
@@ -113,8 +84,14 @@ def decode(mask: object) -> np.ndarray:
         ValueError: If it cannot be read.
     """
     runs, height, width = counts(mask)
+    return _columns(runs, 0, height * width).reshape(width, height).T
+
+
+def _columns(runs: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Return the pixels from one place to another, down the columns."""
+    ends = np.clip(np.cumsum(runs), start, stop)
     values = np.arange(len(runs), dtype=np.uint8) & 1
-    return np.repeat(values, runs).reshape(width, height).T
+    return np.repeat(values, np.diff(ends, prepend=start))
 
 
 def extent(mask: object) -> list[int] | None:
@@ -163,30 +140,14 @@ def outlines(mask: object) -> tuple[list[np.ndarray], bool]:
     if box is None:
         return [], False
     left, top, width, height = box
-    flips = np.cumsum(runs)[:-1]
-    start, stop = left * rows, (left + width) * rows
-    columns = np.zeros(stop - start, np.uint8)
-    inside = flips[(flips >= start) & (flips < stop)] - start
-    for a, b in zip(inside[::2].tolist(), [*inside[1::2].tolist(), len(columns)], strict=False):
-        columns[a:b] = 1
-    image = np.ascontiguousarray(columns.reshape(width, rows).T[top : top + height])
-    found, nested = cv2.findContours(image, cv2.RETR_TREE, cv2.CHAIN_APPROX_NONE)
+    columns = _columns(runs, left * rows, (left + width) * rows).reshape(width, rows)
+    image = np.ascontiguousarray(columns.T[top : top + height])
+    # In twice the size, a border's pixels lie on either side of the edge that is looked for.
+    image = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+    found, nested = cv2.findContours(image, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
     outer = nested[0, :, 3] < 0
-    found = [_edges(one.reshape(-1, 2)) for one, out in zip(found, outer, strict=True) if out]
-    found.sort(key=lambda corners: cv2.contourArea(corners.astype(np.float32)), reverse=True)
-    return [corners + np.array([left, top]) for corners in found], not outer.all()
-
-
-def _edges(pixels: np.ndarray) -> np.ndarray:
-    """Return the corners of the outline around a border of pixels, walked against the clock."""
-    if len(pixels) == 1:
-        return pixels + _CORNERS
-    steps = np.roll(pixels, -1, 0) - pixels
-    leave = _NUMBERS[steps[:, 1], steps[:, 0]]
-    enter = (np.roll(leave, 1) + 4) % 8
-    # From the pixel before, against the clock to the pixel after: all neighbours are outside.
-    turn = enter[:, None] + np.arange(1, 8)
-    open_ = (np.arange(1, 8) <= ((leave - enter - 1) % 8)[:, None]) & (turn % 2 == 0)
-    edges = (pixels[:, None] + _CORNERS[turn // 2 % 4])[open_]
-    along = np.roll(edges, -1, 0) - edges
-    return edges[(along != np.roll(along, 1, 0)).any(1)]
+    edges = [(one[:, 0] + 1) // 2 for one, out in zip(found, outer, strict=True) if out]
+    edges.sort(key=lambda corners: cv2.contourArea(corners), reverse=True)
+    twice = [(one == np.roll(one, 1, 0)).all(1) for one in edges]
+    corner = np.array([left, top])
+    return [one[~same] + corner for one, same in zip(edges, twice, strict=True)], not outer.all()

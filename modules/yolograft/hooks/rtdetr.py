@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import ModuleType
 
-from yolograft.ultra import with_globals
-
 
 def make(module: ModuleType, original: Callable) -> Callable:
-    """Return a ``build_dataset`` that knows COCO JSON.
+    """Return a ``build_dataset`` that reads COCO JSON too.
 
     Args:
         module: ``ultralytics.models.rtdetr.val`` or ``train``.
@@ -21,9 +19,8 @@ def make(module: ModuleType, original: Callable) -> Callable:
 
         if KEY not in self.data:
             return original(self, *args, **kwargs)
-        from yolograft.coco.rtdetr import CocoRTDETRDataset
+        from yolograft.coco import rtdetr
 
-        build_ours = with_globals(original, RTDETRDataset=CocoRTDETRDataset)
-        return build_ours(self, *args, **kwargs)  # with the host's arguments
+        return rtdetr.build(original, self, *args, **kwargs)
 
     return build_dataset

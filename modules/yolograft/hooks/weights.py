@@ -14,7 +14,7 @@ from torch import nn
 
 
 def make(tasks: ModuleType, original: Callable) -> Callable:
-    """Return a ``load`` that matches layers where blocks stand between them.
+    """Return a ``load`` that matches layers where there are blocks between them.
 
     Args:
         tasks: ``ultralytics.nn.tasks``.
@@ -22,43 +22,20 @@ def make(tasks: ModuleType, original: Callable) -> Callable:
     """
 
     def load(self, weights, verbose=True):
-        from yolograft.warm import prompts, rebuild, transplant
+        from yolograft.warm import transplant
 
         source = weights
         if isinstance(weights, dict):
             source = weights.get("ema") or weights.get("model")
         if not (isinstance(source, nn.Module) and transplant.concerns(self, source)):
             return original(self, weights, verbose)
-        transplant.widen(self, source)
-        source = source.float()
-        if not transplant.differ(self, source) and not any(prompts.is_folded(source.model[-1])):
-            prompts.take(self, source)
-            alike = {i: i for i in range(len(self.model))}
-            kept = rebuild.keep(self, source, alike)
-            original(self, weights, verbose)
-            if verbose:
-                _tell(tasks.LOGGER, kept, rebuild.changed(self, source, alike))
-            return None
-        report = transplant.warm_start(self, source, lambda donor: original(self, donor, False))
-        if report.carried == report.total and not report.left:
-            _take_names(self, source)
-        if verbose:
-            tasks.LOGGER.info(str(report))
+
+        def stock(donor: nn.Module) -> None:
+            original(self, donor, verbose and donor is source)
+
+        text = transplant.load(self, source, stock)
+        if verbose and text:
+            tasks.LOGGER.info(text)
         return None
 
     return load
-
-
-def _tell(logger, kept: list[str], changed: list[str]) -> None:
-    """Tell what layers are beyond their tensors, as :class:`Report` does."""
-    for title, lines in (("kept from", kept), ("not as in", changed)):
-        for line in lines:
-            logger.info(f"yolograft: {title} the checkpoint: {line}")
-
-
-def _take_names(model: nn.Module, source: nn.Module) -> None:
-    """Take over class names, as the host does where every tensor is carried."""
-    names = getattr(source, "names", None)
-    numbers = {i: str(i) for i in range(len(names or ()))}
-    if names and getattr(model, "names", None) == numbers and not hasattr(model, "set_classes"):
-        model.names = dict(names)

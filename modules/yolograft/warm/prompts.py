@@ -13,10 +13,16 @@ import torch
 from torch import nn
 
 from yolograft.errors import refuse
+from yolograft.warm.layers import name, placed
 
 #: Attributes that hold vectors of the classes, and those that say how to get other ones.
 _VECTORS = ("txt_feats", "pe")
 _ENCODERS = ("text_model", "clip_model")
+
+
+def takes_texts(model: nn.Module) -> bool:
+    """Return whether a model finds the classes that texts name."""
+    return hasattr(model, "set_classes")
 
 
 def take(target: nn.Module, source: nn.Module) -> dict[str, str]:
@@ -36,29 +42,29 @@ def take(target: nn.Module, source: nn.Module) -> dict[str, str]:
     Raises:
         ConfigError: If the classes are folded into the checkpoint's head, and cannot be taken.
     """
-    if not all(hasattr(model, "set_classes") for model in (target, source)):
+    if not (takes_texts(target) and takes_texts(source)):
         return {}
     head, other = target.model[-1], source.model[-1]
-    vectors = [name for name in _VECTORS if isinstance(getattr(source, name, None), torch.Tensor)]
-    built = not hasattr(target, "task")  # by a trainer: the host names the task of all others
+    vectors = [key for key in _VECTORS if isinstance(getattr(source, key, None), torch.Tensor)]
+    built = not hasattr(target, "task")  # by a trainer: Ultralytics names the task of all others
     fits = type(head) is type(other) and _inputs(head) == _inputs(other)
     folded = is_folded(head) != is_folded(other)
     if folded and (built or not fits):
         refuse(
-            f"{getattr(source, 'pt_path', None) or 'the checkpoint'}: its classes are folded into "
-            f"its head ({type(other).__name__}), and the model's head does not take them",
+            f"{name(source)}: its classes are folded into its head ({type(other).__name__}), which "
+            "the model's head cannot take over",
             "graft into this checkpoint with `yolograft patch`, or start from the one before",
         )
     if not fits:
         return dict.fromkeys(vectors, "the heads differ")
     if built and head.nc != other.nc:
-        return dict.fromkeys(vectors, f"{other.nc} classes there, {head.nc} here")
+        return dict.fromkeys(vectors, f"it has {other.nc} classes, the model has {head.nc}")
     if folded:
-        _take_head(target, source)
+        target.model[-1] = placed(other, head)
     target.model[-1].nc = other.nc
-    for name in (*vectors, *_ENCODERS):
-        if hasattr(source, name):
-            setattr(target, name, copy.deepcopy(getattr(source, name)))
+    for key in (*vectors, *_ENCODERS):
+        if hasattr(source, key):
+            setattr(target, key, copy.deepcopy(getattr(source, key)))
     target.names = copy.deepcopy(source.names)
     return dict.fromkeys(vectors, "")
 
@@ -71,21 +77,9 @@ def _inputs(head: nn.Module) -> tuple:
 
 
 def is_folded(head: nn.Module) -> tuple[bool, bool]:
-    """Tell whether a head holds its classes: with their vectors in it, and as a vocabulary.
+    """Return whether a head holds its classes: with their vectors in it, and as a vocabulary.
 
     Args:
         head: The last layer of any model.
     """
     return bool(getattr(head, "is_fused", False)), hasattr(head, "lrpc")
-
-
-def _take_head(target: nn.Module, source: nn.Module) -> None:
-    """Put a copy of the checkpoint's head in the place of the model's."""
-    old, weight = target.model[-1], next(target.parameters())
-    head = copy.deepcopy(source.model[-1]).to(weight).train(old.training)
-    learns = {name: parameter.requires_grad for name, parameter in old.named_parameters()}
-    for name, parameter in head.named_parameters():
-        parameter.requires_grad_(learns.get(name, True))
-    for name in ("i", "f", "type"):
-        setattr(head, name, getattr(old, name))
-    target.model[-1] = head

@@ -16,12 +16,15 @@ from contextlib import suppress
 import torch
 from torch import nn
 
-from yolograft import exact
+from yolograft import exact, parser
 from yolograft.blocks._carry import own
 from yolograft.blocks.blend import Blend
+from yolograft.config.rows import channels
+from yolograft.ultra import without_weights
+from yolograft.warm.layers import is_fused, placed, with_layers
 
-#: What says nothing about a layer, beside what :mod:`exact` leaves out: states of a run or an
-#: export, and the number of classes, which the host writes into the config that models share.
+#: Attributes that say nothing about a layer: beside those that :mod:`exact` leaves out, states of a
+#: run or an export, and the number of classes, which Ultralytics writes into shared configs.
 _STATES = exact.STATES | {"dynamic", "export", "format", "shape", "nc", "no"}
 _PLAIN = (bool, int, float, str, tuple, type(None))
 _MISSING = object()
@@ -29,6 +32,35 @@ _MISSING = object()
 #: Path in the old layer, attribute (``""``: the module itself; ``"shape"``: its tensors), and the
 #: two modules.
 Departure = tuple[str, str, nn.Module, nn.Module]
+
+
+# ---------------------------------------------------------------------------------- from a config
+
+
+def build(config: dict) -> nn.Sequential | None:
+    """Return the layers of a config; the global state of Ultralytics and of torch stays as it was.
+
+    Args:
+        config: The ``yaml`` of a model.
+
+    Returns:
+        The layers, without weights where they can be built without memory; ``None`` if this
+        release cannot build them.
+    """
+    from ultralytics.nn.modules import Conv
+
+    scale = config.get("scale") or next(iter(config.get("scales") or ()), None)
+    rows = {part: [without_weights(row) for row in config[part]] for part in ("backbone", "head")}
+    activation = Conv.default_act
+    for device in ("meta", "cpu"):  # a layer that needs real memory gets it
+        with suppress(Exception), torch.random.fork_rng(devices=[]):
+            try:
+                with torch.device(device):
+                    whole = {**config, **rows, "scale": scale}
+                    return parser.parse(whole, channels(config), False)[0]
+            finally:
+                Conv.default_act = activation
+    return None
 
 
 def rebuild(model: nn.Module) -> nn.Sequential | None:
@@ -41,13 +73,10 @@ def rebuild(model: nn.Module) -> nn.Sequential | None:
         The layers, or ``None`` if they cannot be built or compared: the model has no rows, its
         classes are unknown here, or its BatchNorm is folded.
     """
-    from ultralytics.nn.modules import Conv
-
     config = getattr(model, "yaml", None) or {}
-    folded = any(isinstance(m, Conv) and "bn" not in m._modules for m in model.modules())
-    if folded or not {"backbone", "head"} <= config.keys():
+    if is_fused(model) or not {"backbone", "head"} <= config.keys():
         return None
-    layers = _layers(config, channels(config))
+    layers = build(config)
     return layers if layers is not None and len(layers) == len(model.model) else None
 
 
@@ -63,77 +92,68 @@ def by_config(model: nn.Module) -> nn.Module:
         return model
 
     def resized(new: nn.Module, old: nn.Module) -> bool:
-        return any(name == "shape" for _, name, _, _ in departures(new, old))
+        return any(attribute == "shape" for _, attribute, _, _ in departures(new, old))
 
     pairs = zip(built[:-1], model.model, strict=False)
     layers = [old if resized(new, old) else new for new, old in pairs]
-    view = copy.copy(model)
-    view._modules = {**model._modules, "model": nn.Sequential(*layers, model.model[-1])}
-    return view
+    return with_layers(model, nn.Sequential(*layers, model.model[-1]))
 
 
-def channels(config: dict) -> int:
-    """Return the image channels of a config that a model was built from.
+def pruned(model: nn.Module) -> str:
+    """Return the first layer whose tensors have other shapes than its config builds, in words.
 
     Args:
-        config: The ``yaml`` of a model; older releases wrote another key.
+        model: The model of a checkpoint. Its head is left out: Ultralytics sets its width.
     """
-    return config.get("channels", config.get("ch", 3))
+    built = rebuild(model)
+    for j, layer in enumerate(model.model[:-1] if built is not None else ()):
+        for path, attribute, asked, has in departures(built[j], layer):
+            if attribute == "shape":
+                pairs = zip(own(has).values(), own(asked).values(), strict=True)
+                found, wanted = next((a.shape, b.shape) for a, b in pairs if a.shape != b.shape)
+                return f"{_where(j, layer, path)} has a tensor of {[*found]}, not {[*wanted]}"
+    return ""
 
 
-def _layers(config: dict, ch: int) -> nn.Sequential | None:
-    """Build a config's layers; the global state of the host and of torch is left as it was."""
-    from ultralytics.nn import tasks
-    from ultralytics.nn.modules import Conv
-
-    config = copy.deepcopy(config)
-    config["scale"] = config.get("scale") or next(iter(config.get("scales") or ()), None)
-    activation = Conv.default_act
-    for device in ("meta", "cpu"):  # a layer that wants real memory gets it
-        with suppress(Exception), torch.random.fork_rng(devices=[]):
-            try:
-                with torch.device(device):
-                    return tasks.parse_model(config, ch, False)[0]
-            finally:
-                Conv.default_act = activation
-    return None
+# ------------------------------------------------------------------------------------- differences
 
 
 def departures(new: nn.Module, old: nn.Module, path: str = "") -> Iterator[Departure]:
     """Yield where a layer is not the old one; values of tensors do not count.
 
     Args:
-        new: A layer; behind a gate, the layer before is looked at.
+        new: A layer; behind a residual gate, the layer before is compared.
         old: The layer to compare with.
         path: Name of both in their layer.
     """
-    if name := _within(new, old):
-        new = new._modules[name]
+    if inner := _within(new, old):
+        new = new._modules[inner]
     mine, theirs = new._modules, old._modules
-    if type(new) is not type(old) or mine.keys() != theirs.keys():
+    tensors = [{k: v.shape for k, v in own(module).items()} for module in (new, old)]
+    if (
+        type(new) is not type(old)
+        or mine.keys() != theirs.keys()
+        or tensors[0].keys() != tensors[1].keys()
+    ):
         yield path, "", new, old
         return
-    tensors = [own(module) for module in (new, old)]
-    if tensors[0].keys() != tensors[1].keys():
-        yield path, "", new, old
-        return
-    if any(v.shape != tensors[1][k].shape for k, v in tensors[0].items()):
+    if tensors[0] != tensors[1]:
         yield path, "shape", new, old
     else:
         changed = [k for k in {**vars(new), **vars(old)} if _departs(k, new, old)]
         if changed and not tensors[0] and not mine:  # as an activation, which layers may share
             changed = [""]
-        yield from ((path, name, new, old) for name in changed)
-    for name, child in theirs.items():
-        if child is not None and mine[name] is not None:
-            yield from departures(mine[name], child, f"{path}.{name}".lstrip("."))
+        yield from ((path, attribute, new, old) for attribute in changed)
+    for key, child in theirs.items():
+        if child is not None and mine[key] is not None:
+            yield from departures(mine[key], child, f"{path}.{key}".lstrip("."))
 
 
-def _departs(name: str, new: nn.Module, old: nn.Module) -> bool:
-    """Tell whether an attribute differs. One that a release added or dropped does not."""
-    if name.startswith("_") or name in _STATES:
+def _departs(attribute: str, new: nn.Module, old: nn.Module) -> bool:
+    """Return whether an attribute differs. One that a release added or dropped does not."""
+    if attribute.startswith("_") or attribute in _STATES:
         return False
-    values = [vars(m).get(name, getattr(type(m), name, _MISSING)) for m in (new, old)]
+    values = [vars(m).get(attribute, getattr(type(m), attribute, _MISSING)) for m in (new, old)]
     return all(isinstance(value, _PLAIN) for value in values) and values[0] != values[1]
 
 
@@ -142,6 +162,30 @@ def _within(new: nn.Module, old: nn.Module) -> str:
     if isinstance(new, Blend) and not isinstance(old, Blend):
         return "old"
     return "0" if exact.is_gated(new) and not isinstance(old, nn.Sequential) else ""
+
+
+def changed(target: nn.Module, source: nn.Module, pairs: dict[int, int]) -> list[str]:
+    """Return a line for each way in which layers are not those of a checkpoint.
+
+    Other tensors are not among them, and neither are blocks: both are reported by themselves.
+
+    Args:
+        target: A model that was filled.
+        source: The model of the checkpoint.
+        pairs: Layers of the target to those of the checkpoint.
+    """
+    found: dict[str, list[str]] = {}
+    for i, j in pairs.items():
+        for path, attribute, here, there in departures(target.model[i], source.model[j]):
+            if attribute == "shape" or exact.is_foreign(here):
+                continue
+            texts = _text(attribute, here, there), _text(attribute, there, here)
+            text = f"{texts[0]} here, {texts[1]} in the checkpoint"
+            found.setdefault(text, []).append(_where(i, source.model[j], path))
+    return _lines(found)
+
+
+# ---------------------------------------------------------------------------------- taking it over
 
 
 def keep(target: nn.Module, source: nn.Module, pairs: dict[int, int]) -> list[str]:
@@ -163,106 +207,52 @@ def keep(target: nn.Module, source: nn.Module, pairs: dict[int, int]) -> list[st
     for i, j in pairs.items() if built is not None else ():
         old = source.model[j]
         _keep_eps(target.model[i], old)
-        for path, name, asked, has in departures(built[j], old):
+        for path, attribute, asked, has in departures(built[j], old):
             spot = _spot(target.model, str(i), old, path)
-            if spot is None or name == "shape":
+            if spot is None or attribute == "shape":
                 continue
             parent, key = spot
             mine = parent._modules[key]
-            if not name and _is(mine, asked):
-                parent._modules[key] = _copy(has, mine)
-            elif name and getattr(mine, name, _MISSING) == getattr(asked, name):
-                setattr(mine, name, getattr(has, name))
+            if not attribute and _is(mine, asked):
+                parent._modules[key] = placed(has, mine)
+            elif attribute and getattr(mine, attribute, _MISSING) == getattr(asked, attribute):
+                setattr(mine, attribute, getattr(has, attribute))
             else:
                 continue
-            said = _restate(target, i, old)
-            alone = (
-                "its row now says so"
-                if said
-                else f"the config alone builds {_text(name, asked, has)}"
-            )
-            text = f"{_text(name, has, asked)}; {alone}"
+            note = "its row now says so"
+            if not _restate(target, i, old):
+                note = f"the config alone builds {_text(attribute, asked, has)}"
+            text = f"{_text(attribute, has, asked)}; {note}"
             found.setdefault(text, []).append(_where(i, old, path))
     return _lines(found)
 
 
-def changed(target: nn.Module, source: nn.Module, pairs: dict[int, int]) -> list[str]:
-    """Return a line for each way in which layers are not those of a checkpoint.
-
-    Other tensors are not among them, and neither are blocks: both are reported by themselves.
-
-    Args:
-        target: A model that was filled.
-        source: The model of the checkpoint.
-        pairs: Layers of the target to those of the checkpoint.
-    """
-    found: dict[str, list[str]] = {}
-    for i, j in pairs.items():
-        for path, name, here, there in departures(target.model[i], source.model[j]):
-            if name == "shape" or exact.is_foreign(here):
-                continue
-            text = f"{_text(name, here, there)} here, {_text(name, there, here)} in the checkpoint"
-            found.setdefault(text, []).append(_where(i, source.model[j], path))
-    return _lines(found)
-
-
-def pruned(model: nn.Module) -> str:
-    """Return the first layer whose tensors have other shapes than its config builds, in words.
-
-    Args:
-        model: The model of a checkpoint. Its head is left out: the host sets its width.
-    """
-    built = rebuild(model)
-    for j, layer in enumerate(model.model[:-1] if built is not None else ()):
-        for path, name, asked, has in departures(built[j], layer):
-            if name == "shape":
-                pairs = zip(own(has).values(), own(asked).values(), strict=True)
-                found, wanted = next(
-                    (list(a.shape), list(b.shape)) for a, b in pairs if a.shape != b.shape
-                )
-                return f"{_where(j, layer, path)} has a tensor of {found}, not {wanted}"
-    return ""
-
-
 def _is(mine: nn.Module, asked: nn.Module) -> bool:
-    """Tell whether a module is what a config asks for, with no block inside that it has not."""
+    """Return whether a module is what a config asks for, with no other block inside."""
     kinds = [[type(m) for m in module.modules()] for module in (mine, asked)]
     return kinds[0] == kinds[1] and not any(departures(mine, asked))
 
 
 def _spot(parent: nn.Module, key: str, old: nn.Module, path: str) -> tuple[nn.Module, str] | None:
     """Return the parent and name of what a part of an old layer is in the new one."""
-    for name in [*path.split("."), ""] if path else [""]:
+    for part in [*path.split("."), ""] if path else [""]:
         if key not in parent._modules:
             return None
         if within := _within(parent._modules[key], old):
             parent, key = parent._modules[key], within
-        if name:
-            parent, key, old = parent._modules[key], name, old._modules[name]
+        if part:
+            parent, key, old = parent._modules[key], part, old._modules[part]
     return parent, key
 
 
 def _keep_eps(new: nn.Module, old: nn.Module) -> None:
-    """No row says it: the host sets it for some tasks, and a user may have."""
+    """Take over ``eps``, which no row says: Ultralytics sets it for some tasks, and users may."""
     for path, module in old.named_modules():
         if isinstance(module, nn.BatchNorm2d):
             spot = _spot(nn.ModuleDict({"new": new}), "new", old, path)
             part = spot and spot[0]._modules[spot[1]]
             if isinstance(part, nn.BatchNorm2d):
                 part.eps = module.eps
-
-
-def _copy(module: nn.Module, like: nn.Module) -> nn.Module:
-    """Return a copy of a checkpoint's module, ready to stand and be trained in another's place."""
-    new = copy.deepcopy(module).train(like.training)
-    for parameter in new.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
-    if (weight := next(like.parameters(), None)) is not None:
-        new.to(weight)
-    for name in ("i", "f", "type", "np"):  # the host's, where it is a layer of a model
-        if hasattr(like, name):
-            setattr(new, name, getattr(like, name))
-    return new
 
 
 def _restate(model: nn.Module, index: int, layer: nn.Module) -> bool:
@@ -278,8 +268,8 @@ def _restate(model: nn.Module, index: int, layer: nn.Module) -> bool:
     args, pool = row[-1], layer.m.kernel_size
     given = [args[0], pool, getattr(layer, "n", 3), getattr(layer, "add", False)]
     for said in (list(args), given[:2], given):
-        alone = {**config, "backbone": [[-1, 1, "SPPF", said]], "head": []}
-        built = _layers(alone, layer.cv1.conv.in_channels)
+        alone = {"backbone": [[-1, 1, "SPPF", said]], "head": []}
+        built = build({**config, **alone, "channels": layer.cv1.conv.in_channels})
         if built is not None and not any(departures(built[0], layer)):
             row[-1] = said
             model.yaml = config
@@ -287,14 +277,17 @@ def _restate(model: nn.Module, index: int, layer: nn.Module) -> bool:
     return False
 
 
+# ------------------------------------------------------------------------------------------- words
+
+
 def _where(index: int, layer: nn.Module, path: str) -> str:
     return f"layer {index} ({type(layer).__name__}) {path}".rstrip()
 
 
-def _text(name: str, module: nn.Module, other: nn.Module) -> str:
+def _text(attribute: str, module: nn.Module, other: nn.Module) -> str:
     """Return what a module is; with its arguments, if it is one of the other's class."""
-    if name:
-        return f"{name}={getattr(module, name)!r}"
+    if attribute:
+        return f"{attribute}={getattr(module, attribute)!r}"
     return type(module).__name__ if type(module) is not type(other) else str(module)
 
 

@@ -5,5 +5,6 @@ included. ``p`` maps the names of the block's state dict to tensors; a reference
 the new running statistics into it. Widths are worked out from the arguments and imposed on the
 weights with ``view``, so that a block that ignores an argument does not fit its reference.
 
-One paper, one file, as in `yolograft.blocks`; `tools.py` holds what they share.
+One paper, one file, as in `yolograft.blocks`, with the `CASES` that the tests compare and the
+`REFUSALS` of its own checks; `tools.py` holds what they share.
 """

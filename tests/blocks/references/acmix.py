@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..case import Case
 from .tools import Weights, conv
 
 
@@ -65,3 +66,20 @@ def acmix(
     mixed = torch.einsum("tmn,bmndhw->bdthw", mix, split).flatten(1, 2)
     convolved = conv(mixed, p["shift.weight"].view(c2, taps, k_conv, k_conv), s, 1, d)
     return p["rate1"].view(1) * attended + p["rate2"].view(1) * convolved
+
+
+CASES = [
+    Case("ACmix", acmix, {"c1": 3, "c2": 8}),
+    Case("ACmix", acmix, {"c1": 4, "c2": 4, "k_att": 3, "heads": 2, "s": 2}),
+    Case(
+        "ACmix",
+        acmix,
+        {"c1": 2, "c2": 4, "k_att": 5, "heads": 1, "k_conv": 5, "s": 3},
+    ),
+]
+
+REFUSALS = [
+    ("ACmix", {"c1": 3, "c2": 8}, {"k_att": 4}),
+    ("ACmix", {"c1": 3, "c2": 8}, {"k_conv": 2}),
+    ("ACmix", {"c1": 3, "c2": 8}, {"heads": 3}),
+]

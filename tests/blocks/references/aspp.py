@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..case import Case
 from .tools import Weights, batch_norm, conv
 
 
@@ -26,3 +27,14 @@ def aspp(
     mean = x.flatten(2).sum(2)[..., None, None] / x[0, 0].numel()
     maps += [layer("pool", mean, c1) + torch.zeros_like(maps[0])]
     return layer("project", torch.cat(maps, 1), (len(rates) + 2) * c2)
+
+
+CASES = [
+    Case("ASPP", aspp, {"c1": 4, "c2": 3}),
+    Case("ASPP", aspp, {"c1": 2, "c2": 4, "rates": [1, 3]}),
+]
+
+REFUSALS = [
+    ("ASPP", {"c1": 4, "c2": 4}, {"rates": ()}),
+    ("ASPP", {"c1": 4, "c2": 4}, {"rates": (6, 0)}),
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..case import Case
 from .tools import Weights, batch_norm, conv
 
 
@@ -34,3 +35,14 @@ def cbam(
     gate = conv(pooled, p["spatial.conv.weight"].view(1, 2, k, k))
     gate = batch_norm(p, "spatial.bn", gate, training, momentum=0.01)
     return x / (1 + (-gate).exp())
+
+
+CASES = [
+    Case("CBAM", cbam, {"c": 32}),
+    Case("CBAM", cbam, {"c": 6, "reduction": 2, "k": 3}),
+    Case("CBAM", cbam, {"c": 8, "spatial": False}),
+]
+
+REFUSALS = [
+    ("CBAM", {"c": 4}, {"k": 4}),
+]

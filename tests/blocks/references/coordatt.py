@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..case import Case
 from .tools import Weights, batch_norm
 
 
@@ -24,3 +25,9 @@ def coord_att(p: Weights, x: Tensor, training: bool, /, c: int, reduction: int =
     rows = torch.stack([gate("rows", mixed[..., i]) for i in range(h)], 2)
     cols = torch.stack([gate("cols", mixed[..., h + j]) for j in range(w)], 2)
     return torch.einsum("bchw,bch,bcw->bchw", x, rows, cols)
+
+
+CASES = [
+    Case("CoordAtt", coord_att, {"c": 6}),
+    Case("CoordAtt", coord_att, {"c": 26, "reduction": 2}),
+]

@@ -7,6 +7,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from ..case import Case
 from .tools import Weights, activate, batch_norm
 
 
@@ -70,3 +71,26 @@ def deform_conv(
     if norm:
         y = batch_norm(weights, "bn", y, training)
     return activate(act, y)
+
+
+CASES = [
+    Case("DeformConv", deform_conv, {"c1": 3, "c2": 4}),
+    Case(
+        "DeformConv",
+        deform_conv,
+        {"c1": 4, "c2": 6, "s": 2, "g": 2, "d": 2, "offset_groups": 4},
+    ),
+    Case("DeformConv", deform_conv, {"c1": 2, "c2": 5, "k": 1, "p": 2, "act": nn.ReLU()}),
+    Case(
+        "DeformConv",
+        deform_conv,
+        {"c1": 2, "c2": 3, "k": 5, "modulated": False, "bias": True, "norm": False, "act": None},
+    ),
+]
+
+REFUSALS = [
+    ("DeformConv", {"c1": 6, "c2": 4}, {"k": 2}),
+    ("DeformConv", {"c1": 6, "c2": 4}, {"p": -1}),
+    ("DeformConv", {"c1": 6, "c2": 4}, {"g": 3}),
+    ("DeformConv", {"c1": 6, "c2": 4}, {"offset_groups": 4}),
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..case import Case
 from .tools import Weights
 
 
@@ -41,3 +42,27 @@ def global_context(
             image = image + transform("add", context)[:, None, None]
         out.append(image)
     return torch.stack(out)
+
+
+CASES = [
+    Case("GlobalContext", global_context, {"c": 16}),
+    Case(
+        "GlobalContext",
+        global_context,
+        {"c": 6, "ratio": 0.7, "pooling": "avg", "fusion": ("mul", "add")},
+    ),
+    Case(
+        "GlobalContext",
+        global_context,
+        {"c": 4, "ratio": 1, "fusion": ("mul",)},
+    ),
+]
+
+REFUSALS = [
+    ("GlobalContext", {"c": 4}, {"ratio": float("nan")}),
+    ("GlobalContext", {"c": 4}, {"ratio": float("inf")}),
+    ("GlobalContext", {"c": 4}, {"pooling": "max"}),
+    ("GlobalContext", {"c": 4}, {"fusion": ()}),
+    ("GlobalContext", {"c": 4}, {"fusion": ("add", "sub")}),
+    ("GlobalContext", {"c": 4}, {"fusion": ("add", "add")}),
+]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from yolograft.blocks import HRModule
+
+from ..case import BLOCKS, Case
 from .tools import Weights, batch_norm, conv
 
 
@@ -137,3 +140,33 @@ def hr_head(
         y = residual(p, f"widen.{n}", maps[n], training, c, bottleneck=True)
         total = y + layer(p, f"down.{n - 1}", total, training, c, 3, 2)
     return layer(p, "last", total, training, c2, 1)
+
+
+class OneMap(HRModule):
+    """``HRModule`` of one map, cut into a list of views: the tests give every block one tensor."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return super().forward(pyramid(x, self.channels))
+
+
+BLOCKS["HRModule"] = OneMap
+
+#: An HRNet of one module per stage: further ones repeat it, see `test_hrnet.py`.
+SHALLOW = {"modules": (1, 1, 1, 1), "blocks": 1}
+
+CASES = [
+    Case("HRModule", hr_module, {"channels": (2, 3, 8)}),
+    Case("HRModule", hr_module, {"channels": (4, 16), "blocks": 2, "bottleneck": True}),
+    Case("HRModule", hr_module, {"channels": (2, 4, 5), "multi_scale": False}),
+    Case("HRModule", hr_module, {"channels": (3,)}),
+    Case("HRNet", hr_net, {"c1": 3, "width": 2, **SHALLOW}, zoom=8),
+    Case("HRNet", hr_net, {"c1": 2, "width": 3, **SHALLOW}, zoom=8),
+]
+
+REFUSALS = [
+    ("HRModule", {"channels": (2, 4)}, {"channels": ()}),
+    ("HRModule", {"channels": (2, 4)}, {"channels": (2, 0)}),
+    ("HRModule", {"channels": (4, 8), "bottleneck": True}, {"channels": (4, 6)}),
+    ("HRNet", {"c1": 3}, {"modules": (1, 1, 4)}),
+    ("HRNet", {"c1": 3}, {"modules": (1, 1, 0, 3)}),
+]

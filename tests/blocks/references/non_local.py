@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..case import Case
 from .tools import Weights, batch_norm, conv
 
 
@@ -44,3 +45,22 @@ def non_local(
     last = "out.conv" if norm else "out"
     y = conv(y, p[f"{last}.weight"].view(c, inter, 1, 1)) + p[f"{last}.bias"].view(c, 1, 1)
     return x + (batch_norm(p, "out.bn", y, training) if norm else y)
+
+
+CASES = [
+    Case("NonLocal", non_local, {"c": 8}),
+    Case(
+        "NonLocal",
+        non_local,
+        {"c": 6, "reduction": 3, "scaled": True, "subsample": True},
+    ),
+    Case(
+        "NonLocal",
+        non_local,
+        {"c": 5, "reduction": 1, "subsample": True, "norm": False},
+    ),
+]
+
+REFUSALS = [
+    ("NonLocal", {"c": 4}, {"reduction": 5}),
+]

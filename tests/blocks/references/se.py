@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..case import Case
 from .tools import Weights
 
 
@@ -21,3 +22,9 @@ def se(
         gates = 1 / (1 + (-(w2 @ (w1 @ means + b1).clamp(min=0) + b2)).exp())
         out.append(torch.stack([g * channel for g, channel in zip(gates, image, strict=True)]))
     return torch.stack(out)
+
+
+CASES = [
+    Case("SE", se, {"c": 32}),
+    Case("SE", se, {"c": 6, "reduction": 1, "bias": False}),
+]

@@ -6,6 +6,7 @@ from math import gcd
 
 from torch import Tensor, nn
 
+from ..case import Case
 from .tools import Weights, activate, batch_norm, conv
 
 
@@ -65,3 +66,24 @@ def sk_unit(
         x = conv(x, p["shortcut.conv.weight"].view(c2, c1, 1, 1), s)
         x = batch_norm(p, "shortcut.bn", x, training)
     return (x + y).clamp(min=0)
+
+
+CASES = [
+    Case("SKConv", sk_conv, {"c1": 6, "c2": 8}),
+    Case("SKConv", sk_conv, {"c1": 6, "c2": 4, "s": 2, "branches": 3, "groups": 2}),
+    Case("SKConv", sk_conv, {"c1": 4, "c2": 4, "dilated": False, "min_dim": 5}),
+    Case("SKConv", sk_conv, {"c1": 3, "c2": 80, "k": 1, "reduction": 2, "act": None}),
+    Case("SKConv", sk_conv, {"c1": 4, "c2": 6, "k": 5, "act": nn.ReLU()}),
+    Case("SKUnit", sk_unit, {"c1": 6, "c2": 16}),
+    Case("SKUnit", sk_unit, {"c1": 4, "c2": 4, "c_mid": 8, "groups": 4}),
+    Case("SKUnit", sk_unit, {"c1": 4, "c2": 4, "s": 2, "reduction": 1, "min_dim": 1}),
+]
+
+REFUSALS = [
+    ("SKConv", {"c1": 6, "c2": 4}, {"k": 6}),
+    ("SKConv", {"c1": 6, "c2": 4}, {"branches": 1}),
+    ("SKConv", {"c1": 6, "c2": 4}, {"groups": 3}),
+    ("SKConv", {"c1": 6, "c2": 4}, {"groups": 4}),
+    ("SKConv", {"c1": 6, "c2": 4}, {"groups": 8}),
+    ("SKUnit", {"c1": 6, "c2": 4}, {"c_mid": 0}),
+]

@@ -6,6 +6,7 @@ from itertools import product
 
 from torch import Tensor, nn
 
+from ..case import Case
 from .tools import Weights, activate, batch_norm, conv
 
 
@@ -32,3 +33,15 @@ def spd_conv(
     x = space_to_depth(p, x, training)
     x = conv(x, p["conv.conv.weight"].view(c2, 4 * c1, k, k))
     return activate(act, batch_norm(p, "conv.bn", x, training))
+
+
+CASES = [
+    Case("SpaceToDepth", space_to_depth),
+    Case("SPDConv", spd_conv, {"c1": 3, "c2": 8}),
+    Case("SPDConv", spd_conv, {"c1": 2, "c2": 5, "k": 1, "act": False}),
+    Case("SPDConv", spd_conv, {"c1": 2, "c2": 4, "k": 5, "act": nn.LeakyReLU(0.3)}),
+]
+
+REFUSALS = [
+    ("SPDConv", {"c1": 4, "c2": 4}, {"k": 2}),
+]

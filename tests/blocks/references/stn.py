@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..case import Case
 from .deform import bilinear
 from .tools import Weights, batch_norm, conv
 
@@ -39,3 +40,17 @@ def stn(
     t, s = torch.meshgrid(places(out[0]), places(out[1]), indexing="ij")
     u, v = torch.einsum("bij,jyx->ibyx", theta, torch.stack((s, t, torch.ones_like(s))))
     return bilinear(x, pixels(v, x.shape[2]), pixels(u, x.shape[3]))
+
+
+CASES = [
+    Case("STN", stn, {"c": 3}),
+    Case("STN", stn, {"c": 2, "hidden": 5, "align_corners": True}),
+    Case("STN", stn, {"c": 2, "hidden": 6, "size": 5}),
+    Case("STN", stn, {"c": 2, "hidden": 6, "size": (3, 4), "align_corners": True}),
+]
+
+REFUSALS = [
+    ("STN", {"c": 4}, {"size": 0}),
+    ("STN", {"c": 4}, {"size": (4,)}),
+    ("STN", {"c": 4}, {"size": (4, 0)}),
+]

@@ -8,6 +8,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from ..case import Case
 from .tools import Weights, batch_norm, conv
 
 
@@ -77,3 +78,18 @@ def mixed_pooling(
     long = layer(p, "long_out", long, training, square, relu=True)
     y = layer(p, "mix", torch.cat((short, long), 1), training, (c, 2 * d, 1, 1))
     return (x + y).clamp(min=0)
+
+
+CASES = [
+    Case("StripPooling", strip_pooling, {"c": 6}),
+    Case("StripPooling", strip_pooling, {"c": 3}),
+    Case("MixedPooling", mixed_pooling, {"c": 8}),
+    Case("MixedPooling", mixed_pooling, {"c": 13, "sizes": (3, 2)}),
+]
+
+REFUSALS = [
+    ("MixedPooling", {"c": 4}, {"c": 3}),
+    ("MixedPooling", {"c": 4}, {"sizes": (12,)}),
+    ("MixedPooling", {"c": 4}, {"sizes": (20, 12, 6)}),
+    ("MixedPooling", {"c": 4}, {"sizes": (20, 0)}),
+]

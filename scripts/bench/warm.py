@@ -1,33 +1,30 @@
-#!/usr/bin/env python3
 """Compare grafted models that start warm with ones that start cold, epoch by epoch.
 
-A stock model is trained first. Each recipe is then grafted into it and trained on, with a gate
-(`--warm exact`) and without, beside the same graft with new weights and the stock model itself.
-Every run is one stock command; one that has finished is not run again. Settings, as `key=value`,
-take the place of those that fit the drawn shapes.
+A stock model is trained first. Each recipe is then grafted into it and trained further, with a
+residual gate (`--warm exact`) and without, beside the same graft with new weights and the stock
+model itself. Every run is one stock command; one that has finished is not run again. Settings, as
+`key=value`, replace those that fit the drawn shapes.
 
-Example: python scripts/warm.py --recipes spd dcn sk cbam --epochs 20 --more 10
-         python scripts/warm.py --data bccd.yaml --ways gate --more 1 imgsz=320 batch=16
+Example: python -m scripts.bench.warm --recipes spd dcn sk cbam --epochs 20 --more 10
+         python -m scripts.bench.warm --data bccd.yaml --ways gate --more 1 imgsz=320 batch=16
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import subprocess
 import sys
-from csv import DictReader
 from datetime import date
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
-from cross import recipe_names
-from processor import processor
+from . import common
 
 #: How a graft starts, and its colour.
 WAYS = {"gate": "tab:blue", "warm": "tab:orange", "cold": "tab:green"}
 
-#: What fits a drawn set of small pictures.
+#: What fits a drawn set of small images.
 SETTINGS = ["imgsz=160", "optimizer=AdamW", "lr0=0.001", "batch=16", "nbs=16", "mosaic=0"]
 
 REPORT = """\
@@ -42,27 +39,32 @@ mAP50-95 after so many epochs; column 0 is before the first:
 
 {table}
 {figure}
-One seed tells how fast a start is made good, and nothing about the final accuracy of a block.
-Ultralytics {ultralytics}, PyTorch {torch}, {processor}, {date}.
+One seed shows how fast a model recovers from its start, and nothing about the final accuracy of a
+block.
+Ultralytics {ultralytics}, PyTorch {torch}, {cpu}, {date}.
 
 ```sh
-python scripts/warm.py {command}
+python -m scripts.bench.warm {command}
 ```
 """
 
 
 def main() -> None:
     """Run what is missing, then write the report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.bench.warm",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--base", default="yolov8n.yaml")
     parser.add_argument("--data", default="shapes.yaml")
-    parser.add_argument("--recipes", nargs="+", default=recipe_names())
+    parser.add_argument("--recipes", nargs="+", default=common.recipe_names())
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--epochs", type=int, default=20, help="of the stock model")
     parser.add_argument("--more", type=int, default=10, help="of every model after that")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/warm"))
-    parser.add_argument("--report", type=Path, default=Path("docs/results/warm-start.md"))
+    parser.add_argument("--report", type=Path, default=common.RESULTS / "warm-start.md")
     parser.add_argument("settings", nargs="*", default=SETTINGS, metavar="key=value")
     args = parser.parse_intermixed_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -81,23 +83,18 @@ def main() -> None:
         after = curve(train(args, f"{name}-{way}", model, args.more))
         rows[f"{name}, {way}"] = [before, *after]
 
-    args.report.parent.mkdir(parents=True, exist_ok=True)
     values = vars(args) | {"settings": " ".join(args.settings)}
-    args.report.write_text(
-        REPORT.format(
-            **values,
-            start=start,
-            table=table(rows, args.more),
-            figure=draw(rows, args) if args.more > 1 else "",
-            ultralytics=version("ultralytics"),
-            torch=version("torch"),
-            processor=processor(),
-            date=date.today(),
-            command=" ".join(sys.argv[1:]),
-        ),
-        encoding="utf-8",
+    text = REPORT.format(
+        **values,
+        **common.machine(),
+        **common.versions("ultralytics", "torch"),
+        start=start,
+        table=table(rows, args.more),
+        figure=draw(rows, args) if args.more > 1 else "",
+        date=date.today(),
+        command=" ".join(sys.argv[1:]),
     )
-    print(f"wrote {args.report}")
+    common.save(args.report, text)
 
 
 def run(command: str, *args: object) -> str:
@@ -128,7 +125,7 @@ def train(args: argparse.Namespace, name: str, model: object, epochs: int) -> Pa
 def curve(folder: Path) -> list[float]:
     """Return mAP50-95 after each epoch of a run."""
     with (folder / "results.csv").open(encoding="utf-8") as stream:
-        rows = [{k.strip(): v for k, v in row.items()} for row in DictReader(stream)]
+        rows = [{k.strip(): v for k, v in row.items()} for row in csv.DictReader(stream)]
     return [float(row["metrics/mAP50-95(B)"]) for row in rows]
 
 
@@ -170,11 +167,10 @@ def draw(rows: dict[str, list[float | None]], args: argparse.Namespace) -> str:
 def table(rows: dict[str, list[float | None]], more: int) -> str:
     """Return a Markdown table of the curves at some epochs."""
     epochs = sorted({0, 1, 2, 3, 5, 10, 20, 50, 100, more} & {*range(more + 1)})
-    lines = [f"| model | {' | '.join(map(str, epochs))} |", "|---" * (len(epochs) + 1) + "|"]
+    lines = [("model", *epochs)]
     for name, values in rows.items():
-        cells = ["" if values[e] is None else f"{values[e]:.3f}" for e in epochs]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append((name, *("" if values[e] is None else f"{values[e]:.3f}" for e in epochs)))
+    return common.table(lines, "l")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Time the index of COCO JSON at COCO's size, beside parsing it and beside label files.
 
-``bench.py --coco`` draws a data set of the size of COCO train2017: 118,287 images, which share a
-few files, and 860,001 boxes with polygons. Each measurement runs in a process of its own. Peak
-memory is what the process adds to what it holds after its imports.
+It draws a data set of the size of COCO train2017: 118,287 images, which share a few files, and
+860,001 boxes with polygons. Each measurement runs in a process of its own. Peak memory is what the
+process adds to what it holds after its imports. The full size takes ten minutes, 10 GB of memory
+and 5 GB of disk.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,7 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from processor import processor
+import numpy as np
+
+from . import common
 
 IMAGES, BOXES, CLASSES = 118_287, 860_001, 80
 SIZES = ((640, 480), (640, 427), (480, 640), (640, 640), (500, 375), (612, 612))
@@ -36,7 +38,6 @@ def generate(root: Path, share: float) -> Path:
         share: Part of COCO's size.
     """
     import cv2
-    import numpy as np
     import orjson
 
     random = np.random.default_rng(0)
@@ -46,12 +47,12 @@ def generate(root: Path, share: float) -> Path:
     images = max(round(IMAGES * share), 1)
     owner = np.sort(random.integers(0, images, round(BOXES * share)))
     kinds = random.integers(0, len(SIZES), images)
-    pictures, links = [], {}
+    entries, links = [], {}
     for i, kind in enumerate(kinds.tolist()):
         name, (w, h) = f"{i:012}.jpg", SIZES[kind]
-        pictures.append({"id": i, "file_name": name, "width": w, "height": h})
+        entries.append({"id": i, "file_name": name, "width": w, "height": h})
         source = links.get(kind)
-        if source is None or i % 20_000 == 0:  # a file has room for some 60,000 names
+        if source is None or i % 20_000 == 0:  # a file can have some 60,000 names
             links[kind] = folder / name
             cv2.imwrite(str(folder / name), np.full((h, w, 3), 96 + 9 * kind, np.uint8))
         else:
@@ -66,11 +67,11 @@ def generate(root: Path, share: float) -> Path:
     boxes = random.uniform(0.02, 0.29, sizes.shape) * sizes
     file = _json(root)
     with file.open("wb") as stream:
-        stream.write(b'{"images": ' + orjson.dumps(pictures) + b', "annotations": [')
+        stream.write(b'{"images": ' + orjson.dumps(entries) + b', "annotations": [')
         for i, image in enumerate(owner.tolist()):
             parts = [
                 (lows[i] + outlines[choice] * boxes[i]).round(2).ravel().tolist()
-                for choice in choices[i, : 1 + (i % 5 == 0)]  # some are seen in two parts
+                for choice in choices[i, : 1 + (i % 5 == 0)]  # some have two parts
             ]
             row = {
                 "segmentation": parts,
@@ -98,15 +99,15 @@ def parse(root: Path) -> object:
 
 
 def index(root: Path) -> object:
-    """Make the index, or take it from the cache."""
+    """Make the index, or read it from the cache."""
     from yolograft.coco.index import open_index
 
     return open_index(_json(root))
 
 
 def look(root: Path) -> object:
-    """Look at every image."""
-    from yolograft.coco.images import inspect
+    """Read the size and format of every image."""
+    from yolograft.coco.scan import inspect
 
     return inspect([str(p) for p in sorted((root / "images" / "train2017").iterdir())])[:2]
 
@@ -119,7 +120,7 @@ def convert(root: Path) -> object:
 
 
 def scan(root: Path) -> object:
-    """Read the label files and look at every image, as Ultralytics does."""
+    """Read the label files and every image, as Ultralytics does."""
     from ultralytics.data.dataset import YOLODataset
 
     data = {"names": {i: str(i) for i in range(CLASSES)}, "nc": CLASSES, "channels": 3}
@@ -143,7 +144,6 @@ def measure(step: str, root: Path) -> dict[str, float]:
         root: Folder of the data set.
     """
     import cv2  # noqa: F401
-    import numpy  # noqa: F401
     import orjson  # noqa: F401
     import ultralytics.data.dataset  # noqa: F401
 
@@ -190,12 +190,12 @@ def run(share: float, page: Path | None, record: Path | None) -> None:
         (root / "images").rename(root / "labelled" / "images")  # where label files are found
         found["scan"].append(_apart("scan", root, "cache"))
     result = {
-        "command": f"python scripts/bench.py --coco {share:g}",
+        "command": f"python -m scripts.bench.coco --share {share:g}",
         "images": max(round(IMAGES * share), 1),
         "boxes": round(BOXES * share),
         "json_bytes": size,
-        "machine": {"cpu": processor(), "cores": os.cpu_count(), **_versions()},
-        "load": os.getloadavg()[0],
+        "machine": common.machine() | common.versions("orjson", "ultralytics", "yolograft"),
+        "load": common.load(),
         "steps": {
             step: {key: statistics.median(one[key] for one in runs) for key in runs[0]}
             for step, runs in found.items()
@@ -204,29 +204,21 @@ def run(share: float, page: Path | None, record: Path | None) -> None:
     }
     text = markdown(result)
     print(text)
-    if record:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(result, indent=1) + "\n")
-    if page:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        before = page.read_text(encoding="utf-8") if page.is_file() else ""
-        page.write_text(before.partition(HEADING)[0] + text, encoding="utf-8")
+    common.save(record, result)
+    before = page.read_text(encoding="utf-8") if page and page.is_file() else ""
+    common.save(page, before.partition(HEADING)[0] + text)
 
 
 def _apart(step: str, root: Path, cache: str) -> dict[str, float]:
-    command = [sys.executable, __file__, step, str(root)]
+    """Run one step in a process of its own; return what :func:`measure` does."""
+    command = [sys.executable, "-m", "scripts.bench.coco", "--step", step, str(root)]
     env = {**os.environ, "XDG_CACHE_HOME": str(root / cache), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        command, env=env, cwd=common.ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
     found = json.loads(done.stdout.splitlines()[-1])
     print(step, json.dumps(found), file=sys.stderr, flush=True)
     return found
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    names = ("orjson", "ultralytics", "yolograft")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def ratios(result: dict) -> dict[str, float]:
@@ -260,6 +252,12 @@ def markdown(result: dict) -> str:
         "scan": "Ultralytics' scan of labels and images",
     }
     unit = result["steps"]["parse"]
+    rows = [("step", "processor time, s", "wall time, s", "over parse", "memory, MB", "over parse")]
+    for step, name in names.items():
+        one = result["steps"][step]
+        times = (one["busy"], one["wall"], one["busy"] / unit["busy"])
+        memory = (f"{one['peak'] / 1e6:.0f}", f"{one['peak'] / unit['peak']:.2f}")
+        rows.append((name, *(f"{value:.2f}" for value in times), *memory))
     lines = [
         HEADING,
         "",
@@ -269,17 +267,10 @@ def markdown(result: dict) -> str:
         "what the step adds at most. Ratios are of processor time, which other work on the machine "
         f"disturbs least (load average {result['load']:.1f}).",
         "",
-        "| step | processor time, s | wall time, s | over parse | memory, MB | over parse |",
-        "|---|---:|---:|---:|---:|---:|",
+        common.table(rows, "lr"),
+        "",
     ]
-    for step, name in names.items():
-        one = result["steps"][step]
-        lines.append(
-            f"| {name} | {one['busy']:.2f} | {one['wall']:.2f} | {one['busy'] / unit['busy']:.2f} "
-            f"| {one['peak'] / 1e6:.0f} | {one['peak'] / unit['peak']:.2f} |"
-        )
     found = ratios(result)
-    lines.append("")
     for name, goal in GOALS:
         state = "reached" if found[name] <= goal else "missed"
         lines.append(f"- Goal: {name} at most {goal:g}: {found[name]:.2f}, {state}.")
@@ -292,9 +283,30 @@ def markdown(result: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def main(argv: list[str] | None = None) -> None:
+    """Run the bench, or one step of it.
+
+    Args:
+        argv: Arguments, those of the process when left out.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.bench.coco",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--share", type=float, default=1.0, metavar="SHARE", help="of COCO's size, 1 by default")
+    add("--json", type=Path, metavar="FILE", help="write every figure here")
+    add("--markdown", type=Path, metavar="FILE", help="replace the section `Scale` of this page")
+    add("--step", nargs=2, metavar=("STEP", "FOLDER"), help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.step:
+        print(json.dumps(measure(args.step[0], Path(args.step[1]))))
+        return
+    if not 0 < args.share <= 1:
+        parser.error("argument --share: use a share above 0, up to 1")
+    run(args.share, args.markdown, args.json)
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="One measurement of `bench.py --coco`.")
-    parser.add_argument("step", choices=STEPS)
-    parser.add_argument("root", type=Path)
-    words = parser.parse_args()
-    print(json.dumps(measure(words.step, words.root)))
+    main()

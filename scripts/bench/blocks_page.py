@@ -1,11 +1,12 @@
-"""The verdicts and the Markdown page of a result of ``bench.py``."""
+"""The verdicts and the Markdown page of a result of the bench of blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from public import FORMS
+from .common import interval, table
+from .contenders import ROWS
 
 #: Not slower: the lower end of the interval is at least this.
 FLOOR = 0.95
@@ -14,8 +15,8 @@ PARTS = 1.2
 #: Names of the sides that are no library.
 NAMES = {"naive": "naive", "parts": "its branch convolutions alone", "floor": "bandwidth floor"}
 HEAD = (
-    "| block | input | pass | against | ours, ms | theirs, ms | theirs / ours [95 %] | ours, MiB "
-    "| theirs, MiB |"
+    *("block", "input", "pass", "against", "ours, ms", "theirs, ms", "theirs / ours [95 %]"),
+    *("ours, MiB", "theirs, MiB"),
 )
 
 
@@ -43,27 +44,23 @@ GOALS = (
 )
 
 
-def lines(record: dict) -> list[str]:
-    """Return a record as rows of the Markdown table, one per side."""
-    found = []
-    start = [record["block"], _size(record), record["mode"]]
+def lines(record: dict) -> list[list[str]]:
+    """Return the cells of a record's rows in the table, one row per side."""
     ms, memory = record["milliseconds"], record["peak_bytes"]
-    for side, value in record["over_ours"].items():
-        cells = [*start, _name(side, record["block"])]
-        cells += [_number(ms["ours"]), _number(ms[side]), interval(value)]
-        cells += [f"{memory['ours'] / 2**20:.1f}"]
-        cells += [f"{memory[side] / 2**20:.1f}" if side in memory else ""]
-        found.append(f"| {' | '.join(cells)} |")
-    for side in record["left_out"]:
-        cells = [*start, _name(side, record["block"]), _number(ms["ours"]), "", "did not run"]
-        cells += [f"{memory['ours'] / 2**20:.1f}", ""]
-        found.append(f"| {' | '.join(cells)} |")
+    mib = {side: f"{value / 2**20:.1f}" for side, value in memory.items()}
+    found = []
+    for side in (*record["over_ours"], *record["left_out"]):
+        ran = side in ms
+        found.append(
+            [
+                *(record["block"], size(record["shape"]), record["mode"]),
+                *(_name(side, record["block"]), _number(ms["ours"])),
+                _number(ms[side]) if ran else "",
+                interval(record["over_ours"][side]) if ran else "did not run",
+                *(mib["ours"], mib.get(side, "")),
+            ]
+        )
     return found
-
-
-def interval(value: dict[str, float]) -> str:
-    """Return ``ratio [low, high]``."""
-    return f"{value['ratio']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
 
 
 def verdicts(result: dict) -> list[str]:
@@ -91,7 +88,7 @@ def verdicts(result: dict) -> list[str]:
     for device in dict.fromkeys(r["device"] for r in result["records"]):
         gates = [r for r in done if r["device"] == device and "floor" in r["over_ours"]]
         values = ", ".join(
-            f"{r['block']}{_variant(r)} {_size(r)} {r['over_ours']['floor']['ratio']:.2f}"
+            f"{r['block']}{_variant(r)} {size(r['shape'])} {r['over_ours']['floor']['ratio']:.2f}"
             for r in gates
         )
         found.append(
@@ -109,7 +106,7 @@ def _fits(goal: Goal, record: dict) -> bool:
 
 def _reached(goal: Goal, record: dict) -> Iterator[str]:
     """Yield a line per aim of a goal."""
-    start = f"Goal: {goal.block} {_size(record)} forward on {record['device']}"
+    start = f"Goal: {goal.block} {size(record['shape'])} forward on {record['device']}"
     if record["status"] != "measured":
         yield f"{start}: not measured."
         return
@@ -153,8 +150,8 @@ def page(result: dict) -> str:
     for title, records in groups.items():
         text += ["", f"## {title}", ""]
         if records[0]["status"] == "measured":
-            text += [HEAD, "|---" * 4 + "|---:" * 5 + "|"]
-            text += [line for record in records for line in lines(record)]
+            rows = [cells for record in records for cells in lines(record)]
+            text.append(table([HEAD, *rows], "llllr"))
         else:
             text.append(f"{len(records)} rows not measured: the machine has no GPU.")
     text += ["", *_notes(result), f"Again: `{result['command']}`", ""]
@@ -164,14 +161,15 @@ def page(result: dict) -> str:
 def _notes(result: dict) -> Iterator[str]:
     """Yield what the public forms are, which blocks have none, and what could not run."""
     names = list(dict.fromkeys(r["block"] for r in result["records"]))
-    libraries = [FORMS[library] for library in result["against"]]
-    for forms in libraries:
+    libraries = result["against"]
+    forms = {name: ROWS[name].public for name in names}
+    for library in libraries:
         for name in names:
-            if name in forms and forms[name].note:
-                yield f"- `{forms[name].name}`: {forms[name].note}."
-    without = [name for name in names if not any(name in forms for forms in libraries)]
+            if library in forms[name] and forms[name][library].note:
+                yield f"- `{forms[name][library].name}`: {forms[name][library].note}."
+    without = [name for name in names if not forms[name].keys() & {*libraries}]
     if libraries and without:
-        yield f"- Nothing equal in {', '.join(result['against'])}: {', '.join(without)}."
+        yield f"- Nothing equal in {', '.join(libraries)}: {', '.join(without)}."
     failures = {
         f"- {_name(side, r['block'])}{_variant(r)} did not run: {reason}": None
         for r in result["records"]
@@ -183,7 +181,7 @@ def _notes(result: dict) -> Iterator[str]:
 
 def _places(records: list[dict], side: str) -> str:
     names = (
-        f"{r['block']}{_variant(r)} {_size(r)} {r['mode']} {interval(r['over_ours'][side])}"
+        f"{r['block']}{_variant(r)} {size(r['shape'])} {r['mode']} {interval(r['over_ours'][side])}"
         for r in records
     )
     return ", ".join(names) or "none"
@@ -197,12 +195,13 @@ def _variant(record: dict) -> str:
     return f" ({', '.join(words)})" if words else ""
 
 
-def _size(record: dict) -> str:
-    return "x".join(map(str, record["shape"]))
+def size(shape: Sequence[int]) -> str:
+    """Return ``8x64x80x80``."""
+    return "x".join(map(str, shape))
 
 
 def _name(side: str, block: str) -> str:
-    return NAMES[side] if side in NAMES else FORMS[side][block].name
+    return NAMES.get(side) or ROWS[block].public[side].name
 
 
 def _number(value: float) -> str:

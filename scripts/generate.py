@@ -1,0 +1,282 @@
+#!/usr/bin/env python3
+"""Write what follows from the table of blocks and the recipes, or check that it is written.
+
+These are `cfg/yolov8-RECIPE.yaml` for each recipe, the table of blocks in README.md, and a page for
+each block in `docs/blocks`. With --check, nothing is written: stale files are listed, and the exit
+status is 1 if there are any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import yolograft
+from yolograft import files, registry, signatures
+from yolograft.blocks._row import Block
+from yolograft.graft import file, graft, recipes
+from yolograft.graft.recipes import Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTE = "Written by `python scripts/generate.py`; do not edit."
+#: Around the table in README.md.
+START = "<!-- blocks: written by `python scripts/generate.py` -->\n\n"
+END = "\n\n<!-- end of blocks -->"
+#: The map on which the cost of a block is given.
+WIDTH, SIZE = 256, 40
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write all files, or check them; return 1 if a file is stale.
+
+    Args:
+        argv: Arguments, those of the process when left out.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, list stale files")
+    check = parser.parse_args(argv).check
+    texts = dict(all_files())
+    names = {path for path in (ROOT / "docs" / "blocks").glob("*.md") if path not in texts}
+    names |= {path for path, text in texts.items() if _read(path) != text}
+    for path in sorted(names):
+        print(f"{'stale' if check else 'written'}: {path.relative_to(ROOT)}")
+        if check:
+            continue
+        if path in texts:
+            files.write(path, texts[path])
+        else:  # the page of a block that is gone
+            path.unlink()
+    return 1 if check and names else 0
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def all_files() -> Iterator[tuple[Path, str]]:
+    """Yield each generated file and its text."""
+    for recipe in pack_recipes().values():
+        yield ROOT / "cfg" / f"yolov8-{recipe.name}.yaml", config(recipe)
+    readme = ROOT / "README.md"
+    before, start, rest = _read(readme).partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        sys.exit(
+            f"README.md: no place for the table\n\nHint: write {START.strip()} and {END.strip()}"
+        )
+    yield readme, "".join((before, START, table("docs/blocks/"), END, after))
+    folder = ROOT / "docs" / "blocks"
+    yield folder / "index.md", f"<!-- {NOTE} -->\n\n# Blocks\n\n{table('')}\n"
+    for block in registry.OURS:
+        yield folder / f"{block.name}.md", page(block)
+
+
+def pack_recipes() -> dict[str, Recipe]:
+    """Return the recipes of the pack, by name."""
+    names = sorted(path.stem for path in (ROOT / "cfg" / "recipes").glob("*.yaml"))
+    return {name: recipes.load(recipes.BUILT_IN + name) for name in names}
+
+
+def config(recipe: Recipe) -> str:
+    """Return the model YAML that a recipe makes of yolov8.yaml, with its record for warm starts."""
+    name = f"yolov8-{recipe.name}.yaml"
+    text = file.text(graft("yolov8.yaml", recipes.BUILT_IN + recipe.name), name)
+    note = f"Written by `python scripts/generate.py` from cfg/recipes/{recipe.name}.yaml."
+    paragraphs = [f"YOLOv8 with {recipe.about}.", recipe.why, note]
+    header = "\n#\n".join(
+        textwrap.fill(one, 98, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+        for one in paragraphs
+    )
+    return f"{header}\n\n{text.partition(chr(10) * 2)[2]}"
+
+
+# ---------------------------------------------------------------------------------------- a block
+
+
+def row(block: Block) -> str:
+    """Return an example of a block's row in a model YAML."""
+    widths = signatures.widths(block.load(), block.role) or ()
+    others = [name for name in signatures.parameters(block.load()) if name not in widths]
+    given = [
+        {"k": 3, "s": 1}.get(name, 64 if not block.role.one_map else 256)
+        for name in block.role.positional(widths, others)
+    ]
+    if block.role.reads_many:
+        given = ["nc"]
+    return f"[-1, 1, {block.name}, [{', '.join(map(str, given))}]]"
+
+
+def paper(block: Block) -> str:
+    """Return the address of a block's paper."""
+    return f"https://arxiv.org/abs/{block.paper}"
+
+
+def table(folder: str) -> str:
+    """Return the table of all blocks.
+
+    Args:
+        folder: Where their pages are.
+    """
+    lines = ["| block (alias) | what it does | role | a row | config |", "|---" * 5 + "|"]
+    for block in registry.OURS:
+        aliases = "".join(f" (`{alias}`)" for alias in block.aliases)
+        cells = (
+            f"[`{block.name}`]({folder}{block.name}.md){aliases}",
+            f"{_markdown(_docstring(block)[0])} ([paper]({paper(block)}))",
+            block.role.name,
+            f"`{row(block)}`",
+            f"`{block.config}`" if block.config else "",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def page(block: Block) -> str:
+    """Return the page of a block."""
+    first, *body = _docstring(block)
+    cls = block.load()
+    title = re.match(r"(.*?)\.?$", (inspect.getmodule(cls).__doc__ or "").splitlines()[0])[1]
+    parts = [f"<!-- {NOTE} -->", f"# {block.name}", _markdown(first)]
+    facts = [
+        ("topic", _markdown(title)),
+        ("paper", f"[arXiv {block.paper}]({paper(block)})"),
+        ("names in a row", ", ".join(f"`{name}`" for name in (block.name, *block.aliases))),
+        ("role", f"{block.role.name}: {block.role.about}"),
+        ("class", f"`{block.path.replace(':', '.')}`"),
+    ]
+    parts.append(_table(("", ""), facts))
+    sections, limits = ["## Rows", _yaml(block)], []
+    for text in body:
+        heading, _, rest = text.partition(":\n")
+        if heading == "Args":
+            sections += ["## Arguments", _arguments(cls, rest)]
+        elif heading == "Shape":
+            sections += ["## Shape", _markdown(textwrap.dedent(rest))]
+        elif text.startswith("Differs"):
+            limits.append(_markdown(text))
+        elif heading != "Raises":
+            parts.append(_markdown(text))
+    parts += sections
+    points = [f"- {_sentence(what)}: {why}." for what, why in block.limits.items()]
+    limits += ["\n".join(points)] * bool(points)
+    parts += ["## Limits", *limits] if limits else []
+    parts += [*_in_models(block), *_warm(block), *_cost(block)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _docstring(block: Block) -> list[str]:
+    """Return the paragraphs of a block's docstring, each section of it in one."""
+    text = inspect.getdoc(block.load()) or ""
+    return re.split(r"\n\n(?! )", text)
+
+
+def _markdown(text: str) -> str:
+    """Return text of a docstring as Markdown."""
+    text = re.sub(r":\w+:`[\w.]*?(\w+)`", r"`\1`", text.replace("``", "`"))
+    before, literal, formula = text.partition("::\n\n")
+    if not literal:
+        return text
+    formula, _, after = formula.partition("\n\n")
+    return f"{before}:\n\n```text\n{textwrap.dedent(formula)}\n```\n\n{after}".strip()
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _yaml(block: Block) -> str:
+    lines = [f"- {row(block)}"]
+    if block.role.inside:
+        short = min((block.name, *block.aliases), key=len)
+        how = {
+            "replace": "for the second 3x3 convolution of each bottleneck",
+            "follow": "after the second 3x3 convolution of each bottleneck",
+        }[block.role.inside]
+        lines.append(f"- [-1, 3, C2f_{short}, [256, True]] # inside a stage, {how}")
+    return "\n".join(["```yaml", *lines, "```"])
+
+
+def _arguments(cls: type, text: str) -> str:
+    """Return a table of the arguments: names, defaults, and what the docstring says."""
+    entries = re.findall(r"^ {4}(\w+): (.*?)(?=^ {4}\w|\Z)", text, re.MULTILINE | re.DOTALL)
+    known = {parameter.name: parameter for parameter in signatures.signature(cls)}
+    rows = []
+    for name, meaning in entries:
+        default = known[name].default
+        shown = "" if default is inspect.Parameter.empty else f"`{default}`"
+        rows.append((f"`{name}`", shown, _markdown(" ".join(meaning.split()))))
+    return _table(("argument", "default", "meaning"), rows)
+
+
+def _in_models(block: Block) -> Iterator[str]:
+    """Yield the recipe and the model YAML of a block."""
+    if not block.config:
+        return
+    yield "## In a model"
+    recipe = pack_recipes().get(Path(block.config).stem.removeprefix("yolov8-"))
+    if recipe:
+        yield f"The recipe `{recipe.name}`: {recipe.about}. {recipe.why}"
+        yield (
+            "```bash\n"
+            f"yolo train model=yolov8n-{recipe.name}.yaml data=coco8.yaml # also yolo11n, yolo26n\n"
+            f"yolograft patch best.pt --recipe {recipe.name} --warm exact # from trained weights\n"
+            "```"
+        )
+    else:
+        yield f"`{block.config}` shows it; there is no recipe for it."
+
+
+def _warm(block: Block) -> Iterator[str]:
+    """Yield how a block starts where it replaces a layer of a trained model."""
+    if not {"replace", "swap"} & {*block.role.actions}:
+        return
+    yield "## From trained weights"
+    if block.take_over:
+        text = "It starts exactly as the convolution that it replaces, wherever that is possible."
+        if block.drifts:
+            text += f" With `--warm exact` it gets a residual gate all the same: {block.drifts}."
+        yield text
+    else:
+        yield (
+            "It starts with new weights. With `--warm exact`, a residual gate leads from the old "
+            "layer to the block, so that the model starts with the same outputs."
+        )
+
+
+def _cost(block: Block) -> Iterator[str]:
+    """Yield parameters and work of a block on one map, beside a 3x3 convolution."""
+    if not block.role.one_map:
+        return
+    widths = (WIDTH,) * len(block.role.prefix)
+    torch.manual_seed(0)
+    x = torch.rand(1, WIDTH, SIZE, SIZE)
+    conv = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)
+    rows = [
+        (f"`{block.name}`", *_figures(signatures.build(block.load(), block.role, widths, {}), x)),
+        ("3x3 convolution", *_figures(conv, x)),
+    ]
+    yield "## Cost"
+    yield f"With its defaults, on a map of {WIDTH} channels and {SIZE}x{SIZE} positions:"
+    yield _table(("", "parameters", "GFLOPs"), rows)
+
+
+def _figures(module: nn.Module, x: Tensor) -> tuple[str, str]:
+    found = yolograft.count(module.eval(), inputs=x)
+    return f"{found.params:,}", f"{found.gflops:.3g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
