@@ -91,4 +91,4 @@ def _check_output(file: Path, force: bool, suffixes: tuple[str, ...]) -> None:
     if not os.path.isdir(file.parent):
         refuse(f"{file}: there is no folder {file.parent}", "create it first")
     if file.exists() and not (force and file.is_file()):
-        refuse(f"{file}: the file exists", "use --force to overwrite it, or another name")
+        refuse(f"{file}: it exists", "use --force to overwrite it, or another name")

@@ -161,10 +161,10 @@ def _check_data(model: Any, data: str | None) -> dict[str, Any] | None:
     """Return what a data YAML holds; report here what Ultralytics would after it made a folder."""
     if not data or model.task not in ("detect", "segment", "pose"):
         return None
-    from ultralytics.data import utils
+    from yolograft.coco import config
 
     try:
-        return utils.check_det_dataset(data)
+        return config.check_data(data)
     except (FileNotFoundError, RuntimeError, SyntaxError) as error:
         refuse(f"{data}: {error}", "correct the data YAML or its path")
 
