@@ -109,7 +109,7 @@ def test_missing_images(coco, build, tmp_path):
     assert dataset.report.dropped["annotations of missing images"][0] > 0
 
 
-def test_a_small_share_of_missing_images_is_told(coco, build, tmp_path):
+def test_a_small_share_of_missing_images_is_reported(coco, build, tmp_path):
     file = coco(images=int(1 / coco_dataset.MISSING_SHARE) + 1)
     (tmp_path / "set" / "images" / "train" / "002.jpg").unlink()
     dataset = build(file)

@@ -51,7 +51,7 @@ def test_counts(check):
     assert "no issues" in out
 
 
-def test_what_is_wrong_is_told(check):
+def test_what_is_wrong_is_reported(check):
     def edit(data):
         data["annotations"][0]["category_id"] = 99
         data["annotations"][1]["bbox"][2] = -4
@@ -74,7 +74,7 @@ def test_missing_images(check):
 
 
 def test_sheet(check, tmp_path):
-    def edit(data):  # one box in the middle of the first picture
+    def edit(data):  # one box in the middle of the first image
         del data["images"][1:]
         one = data["images"][0]
         box = [one["width"] / 4, one["height"] / 4, one["width"] / 2, one["height"] / 2]
@@ -97,7 +97,7 @@ def test_sheet(check, tmp_path):
 
 
 @pytest.mark.parametrize("images", [1, 5, 40])
-def test_sheets_of_any_number_of_pictures(check, tmp_path, images):
+def test_sheets_of_any_number_of_images(check, tmp_path, images):
     status, _ = check("-o", tmp_path / "sheet.jpg", images=images)
     assert status == 0
     assert cv2.imread(str(tmp_path / "sheet.jpg")).shape[1] == 4 * (SIDE + 4)
@@ -153,7 +153,7 @@ def test_no_coco_json(tmp_path, capsys):
 
 
 def two_sets(root, shared=2, copy=True):
-    """A train and a val JSON with pictures of their own, some of which are equal."""
+    """A train and a val JSON with images of their own, some of which are equal."""
     for seed, split in enumerate(("train", "val")):
         data = content(6, seed)
         for row in data["images"]:
@@ -208,7 +208,7 @@ def test_a_data_yaml(tmp_path, capsys):
     assert "not a data YAML that names COCO JSON" in capsys.readouterr().err
 
 
-def test_categories_that_differ_are_told(tmp_path, capsys):
+def test_categories_that_differ_are_reported(tmp_path, capsys):
     files = two_sets(tmp_path, shared=0)
     data = json.loads(files[1].read_text())
     data["categories"][0]["name"] = "lion"
@@ -272,7 +272,7 @@ def test_json_is_all_that_is_printed(tmp_path, capsys):
     assert one["findings"] == []
 
 
-def test_holes_are_told(check):
+def test_holes_are_reported(check):
     def edit(data):
         one = data["images"][2]
         mask = np.zeros((one["height"], one["width"]), np.uint8)
@@ -294,7 +294,7 @@ def test_holes_are_told(check):
 
 
 def one_picture(root, shade, name="cat", cls=0, **more):
-    """A plain picture with one annotation in its middle, and its sheet."""
+    """A plain image with one annotation in its middle, and its sheet."""
     root.mkdir(exist_ok=True, parents=True)
     cv2.imwrite(str(root / "one.png"), np.full((240, 480, 3), shade, np.uint8))
     row = {"id": 1, "image_id": 1, "category_id": cls, "bbox": [180, 80, 100, 100], "iscrowd": 0}
@@ -311,7 +311,7 @@ def one_picture(root, shade, name="cat", cls=0, **more):
 
 @pytest.mark.parametrize("shade", [0, 255, 128])
 @pytest.mark.parametrize("cls", range(20))
-def test_each_colour_is_seen_on_any_picture(tmp_path, shade, cls):
+def test_each_colour_is_seen_on_any_image(tmp_path, shade, cls):
     tile = one_picture(tmp_path, shade, cls=cls)
     edge = tile[120, 176:186]
     assert abs(edge - shade).max() > 110

@@ -224,7 +224,7 @@ def test_the_usual_layouts(tmp_path, build, where):
     assert len(build(write(tmp_path / "data.yaml", "\n".join(lines)))) == 3
 
 
-def test_pictures_beside_the_json(tmp_path, build):
+def test_images_beside_the_json(tmp_path, build):
     for split in ("train", "valid"):
         data = content(3)
         draw(tmp_path / split, data)
@@ -269,7 +269,7 @@ def test_pose_shape_and_mirror_come_from_the_categories(coco):
         ("0 1 2", None),
     ],
 )
-def test_left_and_right_are_told_by_names(names, mirror):
+def test_left_and_right_are_found_by_names(names, mirror):
     assert mirrored(names.split()) == mirror
 
 

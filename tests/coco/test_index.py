@@ -20,7 +20,7 @@ def test_categories_by_id_with_gaps(tmp_path):
     assert list(found.categories.items()) == [(3, "dog"), (7, "cat"), (40, "owl")]
 
 
-def test_every_annotation_is_told(tmp_path):
+def test_every_annotation_is_counted(tmp_path):
     data = content()
     found = index.open_index(write(tmp_path / "a.json", data))
     assert found.total == len(data["annotations"])
@@ -341,7 +341,7 @@ def test_detection_decodes_no_mask(tmp_path, build, monkeypatch):
     assert len(decoded) == 1
 
 
-def test_a_mask_of_another_size_is_told(tmp_path, build):
+def test_a_mask_of_another_size_is_reported(tmp_path, build):
     data = content(3)
     draw(tmp_path, data)
     data["annotations"][0]["segmentation"] = encoded(shape("square"), "text")

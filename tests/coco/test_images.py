@@ -1,4 +1,4 @@
-"""How the pictures of a JSON are found and read: names, links, rotation, what is no image."""
+"""How the images of a JSON are found and read: names, links, rotation, what is not an image."""
 
 import json
 import os
@@ -23,7 +23,7 @@ POINTS = [12, 8, 2, 38, 16, 2, 0, 0, 0]
 
 
 def rotated(folder, orientation, kind="jpg", frame="raw", size=(100, 60)):
-    """One picture, dark but for a white box, with an EXIF orientation; and its JSON.
+    """One image, dark but for a white box, with an EXIF orientation; and its JSON.
 
     The frame is that of the pixels as they lie in the file, or that of Pillow's upright picture.
     """
@@ -129,7 +129,7 @@ def test_boxes_follow_the_frame_of_the_json(tmp_path, build, orientation, kind, 
             assert numbers["AP50"] == 1
 
 
-def test_a_rotation_that_the_size_does_not_show_is_told(tmp_path, build):
+def test_a_rotation_that_the_size_does_not_show_is_reported(tmp_path, build):
     for orientation, size in ((3, (100, 60)), (6, (80, 80))):
         data = rotated(tmp_path / "images", orientation, size=size)
         (note,) = build(one_set(tmp_path, data), "val").report.notes
@@ -304,7 +304,7 @@ def test_a_json_that_is_no_file(tmp_path, build):
 
 
 @pytest.mark.parametrize("kind", ["bmp", "png", "webp", "tif", "jpg"])
-def test_pictures_cut_short(tmp_path, build, kind):
+def test_images_cut_short(tmp_path, build, kind):
     data = content(3)
     for row in data["images"]:
         row["file_name"] = row["file_name"].replace("jpg", kind)
