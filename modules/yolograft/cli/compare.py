@@ -118,6 +118,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
+    _check_packages()
     with _offline() if args.dry_run else contextlib.nullcontext():
         plan = _plan(args)
         if args.dry_run:
@@ -137,6 +138,14 @@ def _main(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _check_packages() -> None:
+    try:
+        import scipy  # noqa: F401
+    except ImportError:
+        hint = 'install what it needs: pip install "yolograft[compare]"'
+        refuse("SciPy is not installed, and `yolograft compare` needs it", hint)
+
+
 def _plan(args: argparse.Namespace):
     from yolograft import pairs
     from yolograft.compare import plan as planning
@@ -149,7 +158,9 @@ def _plan(args: argparse.Namespace):
     if len(files) > 1:
         refuse(f"{' and '.join(files)}: a comparison has one plan", "give one file")
     if args.jobs_per_device < 1:
-        refuse(f"--jobs-per-device {args.jobs_per_device} is no count", "give 1 or more")
+        refuse(
+            f"--jobs-per-device {args.jobs_per_device}: must be a positive integer", "1 is usual"
+        )
     content = planning.read(files[0]) if files else {}
     for name in ("base", "data", "seeds", "epochs", "project"):
         if getattr(args, name) is not None:
@@ -197,7 +208,7 @@ def _engine(args: argparse.Namespace, plan):
         from yolograft.compare.cluster import Cluster
 
         return Cluster(args.ray, plan.devices[0], args.jobs_per_device)
-    from yolograft.compare.run import Local
+    from yolograft.compare.process import Local
 
     return Local(plan.devices, args.jobs_per_device)
 

@@ -7,8 +7,11 @@ from collections import Counter
 from copy import deepcopy
 from typing import Any
 
-from yolograft.compare import run
-from yolograft.compare.plan import Plan, Variant, decimals
+from yolograft.compare import keep
+from yolograft.compare.plan import disk
+from yolograft.compare.records import Plan, Variant
+from yolograft.compare.words import decimals, duration, render
+from yolograft.tables import aligned
 
 #: Images in a step of the probe on a processor, where time grows with them; a GPU gets the batch.
 _IMAGES = 2
@@ -74,9 +77,9 @@ def text(plan: Plan) -> str:
     Args:
         plan: What is compared.
     """
-    found = run.survey(plan)
-    stale, changes = run.others(found)
-    left = Counter(job["variant"] for job, record, _ in found if not record)
+    found = keep.survey(plan)
+    stale, changes = keep.stale(found)
+    left = Counter(one.job.variant.name for one in found if not one.record)
     here = plan.images["train"] > 0
     spent = {one.name: _one(plan, one) for one in plan.variants if here and left[one.name]}
     rows = [("variant", "what", "parameters", "GFLOPs", "finished", "time of a run")]
@@ -85,57 +88,16 @@ def text(plan: Plan) -> str:
         done = f"{len(plan.seeds) - left[one.name]} of {len(plan.seeds)}"
         about = duration(spent[one.name]) if one.name in spent else ""
         rows.append((one.name, f"{one.kind}: {one.source}", *cost, done, about))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = [
-        "  ".join(
-            cell.rjust(w) if n > 1 else cell.ljust(w)
-            for n, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    lines = [*table, "", *plan.notes]
-    lines += [plan.unequal] if plan.unequal else []
-    images = (
-        f" on {plan.images['train']} training and {plan.images['val']} validation images"
-        if here
-        else ""
-    )
-    lines.append(
-        f"{len(found)} runs of {plan.epochs} epochs{images}, "
-        f"seeds {', '.join(map(str, plan.seeds))}."
-    )
-    lines.append(f"Finished: {len(found) - left.total()}. Remaining: {left.total()}.")
-    if stale:
-        lines.append(
-            f"{len(stale)} runs in the folder are finished with other versions or settings "
-            f"({changes}): the comparison needs another --project, or --force."
-        )
-    if not here:
-        lines.append(
-            f"{plan.data}: the data are not here yet. The comparison downloads or draws them first."
-        )
-    elif left:
-        total = sum(spent[name] * count for name, count in left.items()) / len(plan.devices)
-        lines.append(
-            f"About {duration(total)} on {', '.join(plan.devices)} one run at a time each, and up "
-            f"to {plan.disk() / 1e9:.1f} GB in {plan.project}."
-        )
-        lines.append(
-            "The time is of the models alone: reading and augmenting images comes on top where it "
-            "is slower."
-        )
-    return "\n".join(lines)
-
-
-def duration(value: float) -> str:
-    """Return seconds in words of one unit or two.
-
-    Args:
-        value: Seconds.
-    """
-    value = round(value)
-    if value < 60:
-        return f"{value} s"
-    if value < 3600:
-        return f"{value // 60} min {value % 60:02} s"
-    return f"{value // 3600} h {value % 3600 // 60:02} min"
+    seconds = sum(spent.get(name, 0) * count for name, count in left.items())
+    return render(
+        "dry-run.txt",
+        plan=plan,
+        table=aligned(rows, right=(2, 3, 4, 5)),
+        total=len(found),
+        remaining=left.total(),
+        stale=stale,
+        changes=changes,
+        here=here,
+        seconds=seconds / len(plan.devices),
+        bytes=disk(plan),
+    ).rstrip()
