@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from copy import deepcopy
 from typing import Any
@@ -16,13 +15,14 @@ from yolograft.tables import aligned
 #: Images in a step of the probe on a processor, where time grows with them; a GPU gets the batch.
 _IMAGES = 2
 
-#: Steps that are timed, after one that is not.
+#: Steps that are timed, after warm-up.
 _STEPS = 3
 
 
 def _one(plan: Plan, variant: Variant) -> float:
     """Return the seconds of one run, about."""
     import torch
+    from torch.utils.benchmark import Timer
     from ultralytics.cfg import get_cfg
     from ultralytics.utils.torch_utils import select_device
 
@@ -42,22 +42,18 @@ def _one(plan: Plan, variant: Variant) -> float:
             found = model(image)
         if train:
             sum(_floats(found)).backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
 
-    spent = {}
-    for train in (True, False):
-        work(train)
-        taken = []
-        for _ in range(_STEPS):
-            start = time.perf_counter()
-            work(train)
-            taken.append(time.perf_counter() - start)
-        spent[train] = min(taken) / batch  # what else the machine does only adds to it
+    threads = torch.get_num_threads()
+    train, val = (
+        Timer("work(train)", globals={"work": work, "train": train}, num_threads=threads)
+        .timeit(_STEPS)
+        .mean
+        / batch
+        for train in (True, False)
+    )
     fraction = plan.settings.get("fraction", 1.0)
     share = fraction if isinstance(fraction, float) and fraction <= 1 else 1.0
-    epoch = plan.images["train"] * share * spent[True] + plan.images["val"] * spent[False]
-    return plan.epochs * epoch
+    return plan.epochs * (plan.images["train"] * share * train + plan.images["val"] * val)
 
 
 def _floats(found: Any) -> list:
