@@ -196,7 +196,7 @@ def test_variants_and_seeds_come_and_go(make):
     assert _again(make(["se", "gc"])) == ["gc-seed0", "speed"]
 
 
-def test_a_dearer_variant_gets_its_own_control_and_the_first_one_stays(make):
+def test_a_more_expensive_variant_gets_its_own_control_and_the_first_one_stays(make):
     assert "yolov77n-wide-seed0" in _again(make(["ca"]))
     dear = make(["ca", "combo"])
     names = [one.name for one in dear.variants]
@@ -224,7 +224,7 @@ def test_a_control_of_an_unfinished_comparison_is_planned_anew(make):
 
 
 def test_a_finished_control_does_not_lend_its_name(make, model):
-    """A dearest variant near yolov77s has that as its control; then yolov77s becomes a variant."""
+    """A most expensive variant near yolov77s has that as its control; then yolov77s becomes a variant."""
     larger = model.replace("77n", "77s")
     first = make([larger.replace("77s", "77s-ca")])
     assert first.variants[-1].name == "yolov77s"

@@ -44,7 +44,7 @@ def test_base_and_control_are_always_in(small):
 
 
 def test_next_scale_is_the_control_where_it_is_near(small):
-    """A variant as dear as yolov8s calls for yolov8s, not for a copy of its widths."""
+    """A variant as expensive as yolov8s calls for yolov8s, not for a copy of its widths."""
     content = {"nc": 5, "channels": 3}
     dear = variants.counted(
         Variant("dear", "model", "", {**small.base.config, "scale": "s"}), content, 64

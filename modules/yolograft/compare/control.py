@@ -1,4 +1,4 @@
-"""The control of a comparison: the base made larger, as expensive as the dearest variant."""
+"""The control of a comparison: the base made larger, as expensive as the most expensive variant."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def scale_up(
     imgsz: int,
     before: list[Variant] | None = None,
 ) -> tuple[Variant, str]:
-    """Return the base made larger, as near in GFLOPs as it gets to the dearest variant.
+    """Return the base made larger, as near in GFLOPs as it gets to the most expensive variant.
 
     The next scale where it lies within a twentieth, else the base with wider layers. A control from
     before is taken again where it lies within a twentieth, or no other one is nearer.
@@ -83,8 +83,8 @@ def scale_up(
         The control, and a sentence about it.
     """
     before = before or []
-    dearest = max(variants, key=lambda one: one.gflops)
-    target = max(dearest.gflops, base.gflops)
+    costliest = max(variants, key=lambda one: one.gflops)
+    target = max(costliest.gflops, base.gflops)
 
     def off(one: Variant) -> float:
         return abs(one.gflops / target - 1)
@@ -101,7 +101,7 @@ def scale_up(
             control = replace(nearest, name=_free(nearest.name, variants, before))
     return control, (
         f"The control {control.name} ({control.source}) has {decimals(control.gflops)} GFLOPs; "
-        f"the dearest variant, {dearest.name}, has {decimals(dearest.gflops)}, the base "
+        f"the most expensive variant, {costliest.name}, has {decimals(costliest.gflops)}, the base "
         f"{decimals(base.gflops)}."
     )
 

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 from yolograft.compare.results import Row
 
-#: Can be told apart with most kinds of colour vision (Okabe and Ito).
+#: Distinguishable with most kinds of colour vision (Okabe and Ito).
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#a0522d", "#6a3d9a")
 BASE, CONTROL = "#767676", "#111111"
 

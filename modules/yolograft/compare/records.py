@@ -21,6 +21,7 @@ import gzip
 import io
 import json
 import os
+import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
@@ -308,7 +309,7 @@ class Failure(Record):
     log: str
 
 
-#: What a record can be, told apart by what it holds.
+#: What a record can be; its fields decide which.
 AnyRecord = Failure | TrainRecord | SpeedRecord
 
 
@@ -422,14 +423,14 @@ def read(project: Path) -> dict[str, AnyRecord | None]:
         ConfigError: If a record is of a newer version, or the compact file is corrupt.
     """
     found: dict[str, AnyRecord | None] = {}
-    pack = project / PACK
-    if pack.is_file():
+    whole = project / PACK
+    if whole.is_file():
         try:
-            with gzip.open(pack, "rt", encoding="utf-8") as lines:
-                some = [parse(AnyRecord, line, str(pack)) for line in lines]
-        except (OSError, EOFError, UnicodeDecodeError, Unreadable) as error:
+            with gzip.open(whole, "rt", encoding="utf-8") as lines:
+                some = [parse(AnyRecord, line, str(whole)) for line in lines]
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError, Unreadable) as error:
             refuse(
-                f"{pack}: the file is corrupt ({error})",
+                f"{whole}: the file is corrupt ({error})",
                 "move it away; runs that still have their runs/ID/record.json are kept",
             )
         found = {record.id: record for record in some}
