@@ -224,7 +224,7 @@ def test_a_control_of_an_unfinished_comparison_is_planned_anew(make):
 
 
 def test_a_finished_control_does_not_lend_its_name(make, model):
-    """A most expensive variant near yolov77s has that as its control; then yolov77s becomes a variant."""
+    """A variant as large as yolov77s has that as its control; then yolov77s becomes a variant."""
     larger = model.replace("77n", "77s")
     first = make([larger.replace("77s", "77s-ca")])
     assert first.variants[-1].name == "yolov77s"
