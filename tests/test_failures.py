@@ -308,7 +308,7 @@ def test_another_activation_is_refused_and_not_evaluated(value):
 
 def test_an_activation_is_refused_by_name_by_patch_and_by_compare(here, capsys):
     from yolograft.cli import main
-    from yolograft.compare import plan
+    from yolograft.compare import variants
 
     stock = tasks.yaml_model_load("yolov8n.yaml")
     bad = {k: v for k, v in stock.items() if k not in ("yaml_file", "scale")}
@@ -318,7 +318,7 @@ def test_an_activation_is_refused_by_name_by_patch_and_by_compare(here, capsys):
     assert main(["patch", "mine.yaml", "--recipe", "cbam", "-o", "out.yaml"]) == 2
     assert "mine.yaml: activation: " in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"mine\.yaml: activation: "):
-        plan._counted(plan._load("model", "mine.yaml"), {"nc": 2}, 64)
+        variants.counted(variants.load("model", "mine.yaml"), {"nc": 2}, 64)
 
 
 @pytest.mark.usefixtures("here")

@@ -114,7 +114,7 @@ _MODELS_BY_HEAD = {
 }
 
 
-def host_model(config: dict[str, Any]) -> Any:
+def build_model(config: dict[str, Any]) -> Any:
     """Return Ultralytics' model of a config, by its head.
 
     Args:

@@ -21,7 +21,7 @@ from yolograft import ConfigError
 from yolograft.blocks._row import Block
 from yolograft.config.labels import split
 from yolograft.graft import graft
-from yolograft.ultra import host_model
+from yolograft.ultra import build_model
 
 from . import common
 
@@ -110,7 +110,7 @@ def cell(base: str, recipe: str, scale: str = "", export: bool = False) -> dict:
     found = {"at": config.get("scale", ""), "patching": round(patching, 3)}
     for seed in range(SEEDS):
         torch.manual_seed(seed)
-        model = host_model(grafted.config)
+        model = build_model(grafted.config)
         blocks = blocks_of(model, grafted.rows)
         step(model, blocks)
         found["blocks"] = len(blocks)

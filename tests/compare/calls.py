@@ -1,9 +1,10 @@
 """Whole comparisons by the command, and what two of them have to agree on."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
+
+from yolograft.compare import records
 
 #: One seed of the base, one variant and the control, three epochs of two steps.
 WORDS = ("--seeds", "1", "--epochs", "3")
@@ -27,9 +28,9 @@ def call(tiny, project, *more):
 
 def numbers(project):
     """Return of each record what has to be the same however the run came about."""
-    found = {}
-    for file in sorted((project / "records").glob("*-seed*.json")):
-        record = json.loads(file.read_text())
-        kept = ("status", "key", "metrics", "per_class", "curve", "best_epoch", "examples")
-        found[file.stem] = {name: record[name] for name in kept}
-    return found
+    kept = ("key", "metrics", "per_class", "curve", "best_epoch", "examples")
+    return {
+        name: {key: getattr(record, key) for key in kept}
+        for name, record in records.read(project).items()
+        if name != "speed"
+    }

@@ -9,7 +9,21 @@ import pytest
 import yaml
 
 from yolograft import shapes
+from yolograft.compare import records
 from yolograft.compare import report as reports
+from yolograft.compare.records import (
+    Epoch,
+    Example,
+    Memory,
+    Plan,
+    SpeedInputs,
+    SpeedRecord,
+    Timing,
+    TrainInputs,
+    TrainRecord,
+    Transferred,
+    Variant,
+)
 
 from .calls import call
 
@@ -115,86 +129,83 @@ def project(tmp_path):
     return tmp_path
 
 
+def inputs(**more):
+    """Inputs of a run, as far as nothing compares them."""
+    empty = {"config": {}, "start": {}, "data": "", "settings": {}, "versions": {}}
+    return TrainInputs(**{**empty, "seed": 0, "epochs": 30, "processor": "cpu", **more})
+
+
 def _record(folder):
     rng = random.Random(3)
-    (folder / "records").mkdir()
-    picture = np.full((240, 320, 3), 90, np.uint8)
-    cv2.circle(picture, (160, 120), 60, (40, 160, 220), -1)
-    cv2.imwrite(str(folder / "example.png"), picture)
+    image = np.full((240, 320, 3), 90, np.uint8)
+    cv2.circle(image, (160, 120), 60, (40, 160, 220), -1)
+    cv2.imwrite(str(folder / "example.png"), image)
     keys = {}
     environment = {"device": "A processor", "torch": "2.15.0", "python": "3.11"}
     for seed in range(3):
         level = 0.4 + rng.gauss(0, 0.02)
-        for name, kind, _, shift, *_ in VARIANTS:
+        for name, kind, source, shift, *_ in VARIANTS:
             ap = level + shift + rng.gauss(0, 0.003)
             sizes = {"APs": ap - 0.2, "APm": ap, "APl": None if seed == 2 else ap + 0.2}
             key = keys[f"{name}-seed{seed}"] = f"{name}{seed}"
             curve = [
-                {
-                    "epoch": e,
-                    "AP": ap * (1 - 0.8**e) / (1 - 0.8**30),
-                    "train_loss": 3 + 5 * 0.9**e,
-                    "val_loss": 3.5,
-                }
+                Epoch(e, ap * (1 - 0.8**e) / (1 - 0.8**30), 3 + 5 * 0.9**e, 3.5)
                 for e in range(1, 31)
             ]
             found = [[100 - 9 * seed, 60, 222, 182, 0.91, 0], [5, 5, 60, 50, 0.4, 1]]
-            example = {
-                "file": str(folder / "example.png"),
-                "found": found,
-                "truth": [[100, 60, 220, 180, 0]],
-            }
-            record = {
-                "id": f"{name}-seed{seed}",
-                "variant": name,
-                "seed": seed,
-                "key": key,
-                "inputs": {},
-                "kind": kind,
-                "status": "finished",
-                "metrics": {"AP": ap, "AP50": ap + 0.2, "AP75": ap, **sizes, "ultralytics_AP": ap},
-                "per_class": {"circle": ap + 0.1, "star": ap - 0.1},
-                "names": ["circle", "star"],
-                "examples": [example] * 2,
-                "source": "label files, by COCO's rules",
-                "curve": curve,
-                "best_epoch": 30,
-                "seconds": 754.2,
-                "peak_memory": {"bytes": 3_210_000_000, "of": "the process"},
-                "transferred": {"tensors": 349 if kind == "recipe" else 0, "of": 391},
-                "environment": environment,
-            }
-            (folder / "records" / f"{name}-seed{seed}.json").write_text(json.dumps(record))
-    speed = {
-        "models": {
-            name: {
-                b: {
-                    "milliseconds": (9 + i) * int(b),
-                    "low": (8.8 + i) * int(b),
-                    "high": (9.4 + i) * int(b),
-                    "images_per_second": 1000 / (9 + i),
-                    "calls": 30,
-                }
-                for b in ("1", "32")
-            }
-            for i, (name, *_) in enumerate(VARIANTS)
-        },
-        "precision": "float32",
-        "environment": environment,
+            example = Example(str(folder / "example.png"), found, [[100, 60, 220, 180, 0]])
+            record = TrainRecord(
+                id=f"{name}-seed{seed}",
+                key=key,
+                variant=name,
+                seed=seed,
+                inputs=inputs(),
+                kind=kind,
+                what=source,
+                metrics={"AP": ap, "AP50": ap + 0.2, "AP75": ap, **sizes, "ultralytics_AP": ap},
+                per_class={"circle": ap + 0.1, "star": ap - 0.1},
+                names=["circle", "star"],
+                examples=[example] * 2,
+                source="label files, by COCO's rules",
+                curve=curve,
+                best_epoch=30,
+                seconds=754.2,
+                peak_memory=Memory(3_210_000_000, "the process"),
+                transferred=Transferred(349 if kind == "recipe" else 0, 391),
+                environment=environment,
+            )
+            records.save(folder / "runs" / record.id / "record.json", record)
+    models = {
+        name: {
+            str(n): Timing((9 + i) * n, (8.8 + i) * n, (9.4 + i) * n, 1000 / (9 + i), 30)
+            for n in (1, 32)
+        }
+        for i, (name, *_) in enumerate(VARIANTS)
     }
-    (folder / "records" / "speed.json").write_text(json.dumps(speed))
-    fields = ("name", "kind", "source", "shift", "params", "gflops")
-    plan = {
-        "variants": [dict(zip(fields, one, strict=True)) for one in VARIANTS],
-        "keys": keys,
-        "data": "/data/shapes.yaml",
-        "digest": "0123456789abcdef0123",
-        "images": {"train": 240, "val": 60},
-        "seeds": [0, 1, 2],
-        "epochs": 30,
-        "settings": {"imgsz": 160, "batch": 16},
-        "command": "yolograft compare --base yolov8n.yaml --recipes sk,ca",
-        "notes": ["The control yolov8n-wide has 12.00 GFLOPs."],
-        "versions": {"yolograft": "0.1.0", "torch": "2.15.0"},
-    }
-    (folder / "plan.json").write_text(json.dumps(plan))
+    speed = SpeedRecord(
+        id="speed",
+        key="speed",
+        inputs=SpeedInputs({}, 160, {}, "cpu"),
+        models=models,
+        precision="float32",
+        imgsz=160,
+        environment=environment,
+    )
+    records.save(folder / "runs" / "speed" / "record.json", speed)
+    plan = Plan(
+        variants=[
+            Variant(name, kind, source, params=params, gflops=gflops)
+            for name, kind, source, _, params, gflops in VARIANTS
+        ],
+        keys=keys,
+        data="/data/shapes.yaml",
+        digest="0123456789abcdef0123",
+        images={"train": 240, "val": 60},
+        seeds=[0, 1, 2],
+        epochs=30,
+        settings={"imgsz": 160, "batch": 16},
+        command="yolograft compare --base yolov8n.yaml --recipes sk,ca",
+        notes=["The control yolov8n-wide has 12.00 GFLOPs."],
+        versions={"yolograft": "0.1.0", "torch": "2.15.0"},
+    )
+    records.save(folder / "plan.json", plan)

@@ -1,8 +1,15 @@
 """Comparisons whose trainings take no time: records and checkpoints without what is in them."""
 
-import json
-
-from yolograft.compare import run
+from yolograft.compare import process, records
+from yolograft.compare.records import (
+    Epoch,
+    Memory,
+    SpeedJob,
+    SpeedRecord,
+    Timing,
+    TrainRecord,
+    Transferred,
+)
 
 
 class Instant:
@@ -10,26 +17,19 @@ class Instant:
 
     slots = ("cpu",)
 
-    def __init__(self, gates=None):
-        self.ran, self.gates = [], gates
+    def __init__(self):
+        self.ran = []
 
-    def start(self, job, record, slot):
-        self.ran.append(job["id"])
-        if job["kind"] == "speed":
-            one = {"milliseconds": 1.0, "low": 1.0, "high": 1.0, "calls": 9}
-            both = {batch: {**one, "images_per_second": 1.0} for batch in ("1", "32")}
-            kept = {k: job[k] for k in ("id", "key", "inputs", "kind")}
-            content = {
-                **kept,
-                "status": "finished",
-                "models": {name: both for name in job["models"]},
-            }
+    def start(self, job, slot):
+        self.ran.append(job.id)
+        folder = process.prepare(job)
+        if isinstance(job, SpeedJob):
+            record = timed(job)
         else:
-            folder = run.prepare(job)
             (folder / "weights").mkdir()
-            (folder / "weights" / "best.pt").write_text(job["key"])
-            content = finished(job)
-        record.write_text(json.dumps(content))
+            (folder / "weights" / "best.pt").write_text(job.key)
+            record = finished(job)
+        records.save(job.record, record)
         return self
 
     def poll(self):
@@ -39,30 +39,51 @@ class Instant:
         pass
 
 
+def timed(job):
+    """Return the record of a speed measurement."""
+    return SpeedRecord(
+        id=job.id,
+        key=job.key,
+        inputs=job.inputs,
+        models=dict.fromkeys(job.models, dict.fromkeys(("1", "32"), Timing(1.0, 1.0, 1.0, 1.0, 9))),
+        precision="float32",
+        imgsz=64,
+        environment={"device": "a processor"},
+    )
+
+
 def finished(job, ap=0.5):
     """Return the record of a run."""
-    kept = {k: job[k] for k in ("id", "variant", "seed", "key", "inputs", "kind", "what")}
-    return {
-        **kept,
-        "status": "finished",
-        "metrics": dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl", "ultralytics_AP"), ap),
-        "curve": [{"epoch": 1, "AP": ap, "train_loss": 1.0, "val_loss": 1.0}],
-        "per_class": {"circle": ap},
-        "examples": [],
-        "source": "label files",
-        "best_epoch": 1,
-        "seconds": 1.0,
-        "peak_memory": {"bytes": 1, "of": "the process"},
-        "transferred": {"tensors": 0, "of": 1},
-        "checkpoint": f"runs/{job['id']}/weights/best.pt",
-        "environment": {"device": "a processor"},
-    }
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "ultralytics_AP")
+    return TrainRecord(
+        id=job.id,
+        key=job.key,
+        inputs=job.inputs,
+        variant=job.variant.name,
+        seed=job.inputs.seed,
+        kind=job.variant.kind,
+        what=job.variant.source,
+        metrics=dict.fromkeys(names, ap),
+        curve=[Epoch(1, ap, 1.0, 1.0)],
+        per_class={"circle": ap},
+        examples=[],
+        source="label files",
+        best_epoch=1,
+        seconds=1.0,
+        peak_memory=Memory(1, "the process"),
+        transferred=Transferred(0, 1),
+        checkpoint=f"runs/{job.id}/weights/best.pt",
+        environment={"device": "a processor"},
+    )
+
+
+def trainings(project):
+    """Return the records of trainings in a folder by their ids."""
+    found = records.read(project)
+    return {name: one for name, one in sorted(found.items()) if isinstance(one, TrainRecord)}
 
 
 def states(project):
     """Return of each run in a folder the key of its record and that of its checkpoint."""
-    found = {}
-    for file in sorted((project / "records").glob("*-seed*.json")):
-        record = json.loads(file.read_text())
-        found[file.stem] = (record["key"], (project / record["checkpoint"]).read_text())
-    return found
+    found = trainings(project)
+    return {name: (one.key, (project / one.checkpoint).read_text()) for name, one in found.items()}

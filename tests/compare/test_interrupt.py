@@ -1,6 +1,5 @@
 """Ctrl-C, as a terminal sends it, at any moment of a real comparison."""
 
-import json
 import os
 import signal
 import subprocess
@@ -10,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from yolograft.compare import records
+from yolograft.compare.records import Plan
 
 from .calls import call, command
 
@@ -86,8 +88,8 @@ def test_while_runs_train(group, tiny, tmp_path):
     assert (status, err) == (130, LINE)
     assert "Traceback" not in out
     assert "Traceback" not in "".join(file.read_text() for file in project.glob("runs/*/log.txt"))
-    assert list((project / "records").iterdir()) == []
-    assert json.loads((project / "plan.json").read_text())["epochs"] == 50
+    assert list(project.glob("runs/*/record.json")) == []
+    assert records.load(Plan, project / "plan.json").epochs == 50
 
 
 @pytest.mark.slow
@@ -99,7 +101,7 @@ def test_late(pattern, tiny, tmp_path):
     words = [word if word != "3" else "1" for word in command(tiny, project)]
     status, _, err = _interrupt(words, project, True, _until(project, pattern))
     assert (status, err) == (130, LINE)
-    before = {f: f.read_text() for f in project.glob("records/*-seed*.json")}
+    before = {f: f.read_text() for f in project.glob("runs/*-seed*/record.json")}
     status, out = call(tiny, project, "--epochs", "1")
     assert status == 0, out
     assert {f: f.read_text() for f in before} == before

@@ -1,6 +1,5 @@
 """Nothing of a finished comparison is lost, whatever is asked of its folder next."""
 
-import json
 import os
 import re
 from dataclasses import replace
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from yolograft.compare import plan, report, run
+from yolograft.compare import jobs, keep, plan, process, records, report, run, variants
 from yolograft.errors import ConfigError
 
 from .instant import Instant, states
@@ -65,8 +64,8 @@ def test_other_settings_stop_before_anything_is_changed(change, says, done):
 
 def test_other_versions_stop_and_are_named(done, monkeypatch):
     before = _times(done.project)
-    newer = {**plan.versions(), "ultralytics": "99.0"}
-    monkeypatch.setattr(plan, "versions", lambda: newer)
+    newer = {**jobs.versions(), "ultralytics": "99.0"}
+    monkeypatch.setattr(jobs, "versions", lambda: newer)
     with pytest.raises(ConfigError, match=r"3 finished runs .*: ultralytics [\d.]+, now 99\.0\n"):
         run.run(done, Instant())
     assert _times(done.project) == before
@@ -75,7 +74,7 @@ def test_other_versions_stop_and_are_named(done, monkeypatch):
 def test_force_moves_records_runs_and_page_together(done):
     report.write(done.project)
     before, page = states(done.project), (done.project / "report.html").read_text()
-    speed = (done.project / "records" / "speed.json").read_text()
+    speed = records.read(done.project)["speed"]
     other = replace(done, epochs=2)
     engine = Instant()
     run.run(other, engine, force=True)
@@ -83,9 +82,11 @@ def test_force_moves_records_runs_and_page_together(done):
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", aside.name)
     assert states(aside) == before  # each record with the checkpoint it was made from
     assert (aside / "report.html").read_text() == page
-    assert (aside / "records" / "speed.json").read_text() == speed
+    assert records.read(aside)["speed"] == speed
     assert len(engine.ran) == 4
-    assert {key for key, _ in states(done.project).values()} == {j["key"] for j in other.jobs}
+    assert {key for key, _ in states(done.project).values()} == {
+        job.key for job in jobs.trainings(other)
+    }
     run.run(replace(done, epochs=3), Instant(), force=True)
     assert len(list((done.project / "aside").iterdir())) == 2
     assert states(aside) == before
@@ -106,7 +107,7 @@ def test_force_moves_what_is_no_longer_asked_for_too(planned, tmp_path):
 
 def test_force_moves_only_what_differs(make, planned, tmp_path):
     own = tmp_path / "own.yaml"
-    own.write_text(run.config_text(planned.variants[1]))
+    own.write_text(variants.yaml_of(planned.variants[1]))
     first = make([str(own)])
     run.run(first, Instant())
     own.write_text(
@@ -132,7 +133,7 @@ def test_force_that_is_killed_is_finished_by_the_next_start(moment, done, monkey
             raise KeyboardInterrupt
         replace_(source, target)
 
-    monkeypatch.setattr(run.os, "replace", killing)
+    monkeypatch.setattr(os, "replace", killing)
     with pytest.raises(KeyboardInterrupt):
         run.run(replace(done, epochs=2), Instant(), force=True)
     monkeypatch.undo()
@@ -147,30 +148,29 @@ def test_force_that_is_killed_is_finished_by_the_next_start(moment, done, monkey
 
 
 def test_a_corrupt_record_goes_aside_with_its_run(done):
-    file = done.project / "records" / "ca-seed0.json"
+    file = done.project / "runs" / "ca-seed0" / "record.json"
     file.write_text(file.read_text()[:200])
     engine = Instant()
     run.run(done, engine)
     assert engine.ran == ["ca-seed0"]
     (aside,) = (done.project / "aside").iterdir()
-    assert (aside / "records" / "ca-seed0.json").stat().st_size == 200
+    assert (aside / "runs" / "ca-seed0" / "record.json").stat().st_size == 200
     assert (aside / "runs" / "ca-seed0" / "weights" / "best.pt").is_file()
 
 
 def test_a_run_cut_short_under_other_settings_is_not_deleted(planned, tmp_path):
     """It stops nothing, as there is no result yet; hours of training may be in it all the same."""
     made = replace(planned, project=tmp_path / "project")
-    job = made.jobs[0]
-    job["folder"] = str(made.project / "runs" / job["id"])
+    job = jobs.trainings(made)[0]
     for name in ("state.pt", "weights/best.pt"):
-        file = run.prepare(job) / name
+        file = process.prepare(job) / name
         file.parent.mkdir(exist_ok=True)
         file.write_text("half")
-        assert (run.prepare(job) / "job.json").is_file()  # with its own settings it stays
+        assert (process.prepare(job) / "job.json").is_file()  # with its own settings it stays
     assert file.is_file()
     run.run(replace(made, epochs=5), Instant())
     (aside,) = (made.project / "aside").iterdir()
-    assert (aside / "runs" / job["id"] / "state.pt").read_text() == "half"
+    assert (aside / "runs" / job.id / "state.pt").read_text() == "half"
 
 
 # ------------------------------------------------------------------------------- other variants
@@ -185,7 +185,6 @@ def _again(made):
     return engine.ran
 
 
-@pytest.mark.long
 def test_variants_and_seeds_come_and_go(make):
     assert len(_again(make(["ca", "se"], seeds=2))) == 9
     assert _again(make(["se", "ca"], seeds=2)) == []
@@ -197,8 +196,7 @@ def test_variants_and_seeds_come_and_go(make):
     assert _again(make(["se", "gc"])) == ["gc-seed0", "speed"]
 
 
-@pytest.mark.long
-def test_a_dearer_variant_gets_its_own_control_and_the_first_one_stays(make):
+def test_a_more_expensive_variant_gets_its_own_control_and_the_first_one_stays(make):
     assert "yolov77n-wide-seed0" in _again(make(["ca"]))
     dear = make(["ca", "combo"])
     names = [one.name for one in dear.variants]
@@ -226,7 +224,7 @@ def test_a_control_of_an_unfinished_comparison_is_planned_anew(make):
 
 
 def test_a_finished_control_does_not_lend_its_name(make, model):
-    """A dearest variant near yolov77s has that as its control; then yolov77s becomes a variant."""
+    """A variant as large as yolov77s has that as its control; then yolov77s becomes a variant."""
     larger = model.replace("77n", "77s")
     first = make([larger.replace("77s", "77s-ca")])
     assert first.variants[-1].name == "yolov77s"
@@ -244,17 +242,17 @@ def test_speed_of_other_models_is_measured_again_and_not_called_corrupt(done, ma
     out = capsys.readouterr().out
     assert "corrupt" not in out
     assert "measuring latency" in out
-    speed = json.loads((done.project / "records" / "speed.json").read_text())
-    assert [*speed["models"]] == ["yolov77n", "ca", "se", "yolov77n-wide"]
+    speed = records.read(done.project)["speed"]
+    assert [*speed.models] == ["yolov77n", "ca", "se", "yolov77n-wide"]
     assert not (done.project / "aside").exists()
 
 
 def test_speed_is_of_models_that_were_trained(planned, tmp_path):
     class Failing(Instant):
-        def start(self, job, record, slot):
-            if job["variant"] == "ca":
+        def start(self, job, slot):
+            if job.id.startswith("ca"):
                 return Failed()
-            return super().start(job, record, slot)
+            return super().start(job, slot)
 
     class Failed:
         def poll(self):
@@ -265,8 +263,8 @@ def test_speed_is_of_models_that_were_trained(planned, tmp_path):
 
     made = replace(planned, project=tmp_path / "project")
     assert run.run(made, Failing()) == ["ca-seed0"]
-    speed = json.loads((made.project / "records" / "speed.json").read_text())
-    assert [*speed["models"]] == ["yolov77n", "yolov77n-wide"]
+    speed = records.read(made.project)["speed"]
+    assert [*speed.models] == ["yolov77n", "yolov77n-wide"]
 
 
 def test_a_moved_folder_continues(done, tmp_path):
@@ -276,11 +274,11 @@ def test_a_moved_folder_continues(done, tmp_path):
 
 
 def test_a_folder_in_which_a_start_was_killed_at_once_is_taken(tmp_path):
-    with run.locked(tmp_path / "p"):
+    with keep.locked(tmp_path / "p"):
         pass
     plan._check_folder(tmp_path / "p")
 
 
 def test_space_for_finished_runs_is_not_asked_for_again(done):
     fresh = replace(done, project=done.project.parent / "fresh")
-    assert done.disk() == fresh.disk() - sum(2 * one.params + 3e6 for one in done.variants)
+    assert plan.disk(done) == plan.disk(fresh) - sum(2 * one.params + 3e6 for one in done.variants)

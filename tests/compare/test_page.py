@@ -37,7 +37,7 @@ def _column(page, table, column):
 
 
 def test_no_errors_and_no_requests(page):
-    assert page.execute_script("return document.querySelectorAll('.js-plotly-plot').length") == 7
+    assert page.execute_script("return document.querySelectorAll('.plot > svg').length") == 3
     assert [entry for entry in page.get_log("browser") if entry["level"] != "INFO"] == []
     events = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
     asked = [
@@ -61,12 +61,29 @@ def test_tables_sort(page):
 
 
 def test_hover_shows_values(page):
-    place = page.find_element("id", "differences")
-    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", place)
-    point = place.find_elements("css selector", ".scatterlayer .points path")[1]
-    webdriver.ActionChains(page).move_to_element(point).pause(1).perform()
-    text = "".join(one.text for one in place.find_elements("css selector", ".hoverlayer text"))
-    assert "seed" in text or "mean" in text
+    tip = page.find_element("id", "tip")
+    for place, says in (("differences", "sk, seed 0: "), ("curves", "sk, epoch 15: ")):
+        mark = page.find_element("css selector", f"#{place} [data-tip^='{says}']")
+        page.execute_script("arguments[0].scrollIntoView({block: 'center'})", mark)
+        webdriver.ActionChains(page).move_to_element(mark).pause(0.2).perform()
+        assert tip.is_displayed()
+        assert tip.text.startswith(says)
+    webdriver.ActionChains(page).move_to_element(page.find_element("tag name", "h1")).perform()
+    assert not tip.is_displayed()
+
+
+def test_a_click_singles_a_variant_out(page):
+    def shown():
+        script = "return [...document.querySelectorAll('.plot [data-v]:not(.off)')]"
+        return {*page.execute_script(script + ".map(mark => mark.dataset.v)")}
+
+    assert shown() == {"0", "1", "2", "3", "4"}
+    card = page.find_element("css selector", "[data-pick='1']")
+    card.click()
+    assert shown() == {"1"}
+    assert card.get_attribute("aria-pressed") == "true"
+    card.click()
+    assert shown() == {"0", "1", "2", "3", "4"}
 
 
 def test_reads_well_on_a_phone(page):

@@ -12,9 +12,12 @@ import torch
 import yaml
 
 from yolograft import cli
-from yolograft.compare import data, plan, run, train
+from yolograft.compare import control, data, jobs, keep, plan, records, train, variants
+from yolograft.compare.records import Variant
 from yolograft.errors import ConfigError
-from yolograft.graft.preview import host_model
+from yolograft.ultra import build_model
+
+from .instant import finished
 
 SETTINGS = {"imgsz": 64, "device": "cpu", "batch": 4}
 
@@ -27,28 +30,28 @@ def small(tiny, tmp_path_factory):
 
 
 def test_base_and_control_are_always_in(small):
-    base, sk, control = small.variants
+    base, sk, wide = small.variants
     assert [one.kind for one in small.variants] == ["base", "recipe", "control"]
-    assert [base.name, sk.name, control.name] == ["yolov8n", "sk", "yolov8n-wide"]
-    assert control.params > base.params
+    assert [base.name, sk.name, wide.name] == ["yolov8n", "sk", "yolov8n-wide"]
+    assert wide.params > base.params
     for factor in (1.02, 1.06, 1.12, 1.2, 1.4):  # none is nearer; channels go in steps of 8
         config = deepcopy(base.config)
         depth, width, most = config["scales"]["n"]
         config["scales"]["n"] = [depth, width * factor, most]
-        other = plan._counted(plan.Variant("other", "control", "", config), {"nc": 5}, 64)
-        assert abs(control.gflops - sk.gflops) <= abs(other.gflops - sk.gflops)
+        other = variants.counted(Variant("other", "control", "", config), {"nc": 5}, 64)
+        assert abs(wide.gflops - sk.gflops) <= abs(other.gflops - sk.gflops)
     assert "yolov8n-wide" in small.notes[0]
 
 
 def test_next_scale_is_the_control_where_it_is_near(small):
-    """A variant as dear as yolov8s calls for yolov8s, not for a copy of its widths."""
+    """A variant as expensive as yolov8s calls for yolov8s, not for a copy of its widths."""
     content = {"nc": 5, "channels": 3}
-    dear = plan._counted(
-        plan.Variant("dear", "model", "", {**small.base.config, "scale": "s"}), content, 64
+    dear = variants.counted(
+        Variant("dear", "model", "", {**small.base.config, "scale": "s"}), content, 64
     )
-    control, _ = plan.scale_up(small.base, [dear], content, 64)
-    assert (control.name, control.config["scale"]) == ("yolov8s", "s")
-    assert control.gflops == dear.gflops
+    larger, _ = control.scale_up(small.base, [dear], content, 64)
+    assert (larger.name, larger.config["scale"]) == ("yolov8s", "s")
+    assert larger.gflops == dear.gflops
 
 
 @pytest.mark.parametrize(
@@ -57,20 +60,20 @@ def test_next_scale_is_the_control_where_it_is_near(small):
 )
 def test_a_control_is_found_where_attention_takes_some_widths_only(base, factor, reach):
     """Heads of 64 channels, and in yolo12, which only doubles, areas of 32."""
-    start = plan._counted(plan._load("base", f"{base}.yaml"), {"nc": 5}, 64)
+    start = variants.counted(variants.load("base", f"{base}.yaml"), {"nc": 5}, 64)
     dear = replace(start, name="dear", gflops=factor * start.gflops)
-    control, _ = plan.scale_up(start, [dear], {"nc": 5}, 64)
-    assert control.gflops == pytest.approx(dear.gflops, rel=reach)
+    larger, _ = control.scale_up(start, [dear], {"nc": 5}, 64)
+    assert larger.gflops == pytest.approx(dear.gflops, rel=reach)
 
 
 def test_key_is_that_of_the_inputs(small, tiny):
-    jobs = {job["id"]: job["key"] for job in small.jobs}
-    assert len({*jobs.values()}) == 6
+    keys = {job.id: job.key for job in jobs.trainings(small)}
+    assert len({*keys.values()}) == 6
     again = plan.make("yolov8n.yaml", ["sk"], str(tiny), 2, 1, small.project, SETTINGS)
-    assert {job["id"]: job["key"] for job in again.jobs} == jobs
+    assert {job.id: job.key for job in jobs.trainings(again)} == keys
     for change in ({"epochs": 2}, {"settings": {**small.settings, "lr0": 0.5}}, {"digest": "new"}):
         other = replace(small, **change)
-        assert not {job["key"] for job in other.jobs} & {*jobs.values()}, change
+        assert not {job.key for job in jobs.trainings(other)} & {*keys.values()}, change
 
 
 def test_fingerprint_sees_labels_and_images(tiny, tmp_path):
@@ -89,8 +92,8 @@ def test_fingerprint_sees_labels_and_images(tiny, tmp_path):
     label.write_text(text.replace("0", "1", 1))
     changed = digest()
     label.write_text(text)
-    picture = tmp_path / "copy" / "images" / "train" / "0.png"
-    picture.write_bytes(picture.read_bytes()[:-1] + b"x")
+    image = tmp_path / "copy" / "images" / "train" / "0.png"
+    image.write_bytes(image.read_bytes()[:-1] + b"x")
     assert len({first, changed, digest()}) == 3
 
 
@@ -112,7 +115,7 @@ def test_coco_json_counts_by_its_images(tiny_json):
 def test_variants_share_the_start_of_the_base(small):
     sk = small.variants[1]
     torch.manual_seed(5)
-    base, model = host_model(deepcopy(small.base.config)), host_model(deepcopy(sk.config))
+    base, model = build_model(deepcopy(small.base.config)), build_model(deepcopy(sk.config))
     count = train.share(base, model, sk.origins)
     state = model.state_dict()
     same = {  # sk is swapped inside stages: rows keep their numbers
@@ -127,22 +130,22 @@ def test_variants_share_the_start_of_the_base(small):
 
 def test_variants_of_a_trained_base_are_warm_started(small):
     """From a checkpoint everything is carried, into layers that do what they did, or nothing."""
-    grafted = plan._variant("spd", small.base)
-    base, model = host_model(deepcopy(small.base.config)), host_model({**grafted.config, "nc": 5})
+    grafted = variants.variant("spd", small.base)
+    base, model = build_model(deepcopy(small.base.config)), build_model({**grafted.config, "nc": 5})
     assert train.carry(base, model) == len(base.state_dict())
     image = torch.rand(1, 3, 64, 64)
     outputs = [one.eval()(image)[0] for one in (base, model)]
     assert torch.allclose(*outputs, atol=1e-4, rtol=1e-4)
-    other = host_model({**deepcopy(small.base.config), "scale": "s"})
+    other = build_model({**deepcopy(small.base.config), "scale": "s"})
     assert train.carry(base, other) == 0
 
 
 def test_plan_file_names_variants_of_any_kind(small, tiny, tmp_path):
     own = tmp_path / "own.yaml"
-    own.write_text(run.config_text(small.variants[2]))
+    own.write_text(variants.yaml_of(small.variants[2]))
     file = tmp_path / "compare.yaml"
-    variants = ["sk+ca", str(own), {"name": "mine", "recipe": "se"}]
-    file.write_text(yaml.safe_dump({"base": "yolov8n.yaml", "variants": variants, "data": "x"}))
+    entries = ["sk+ca", str(own), {"name": "mine", "recipe": "se"}]
+    file.write_text(yaml.safe_dump({"base": "yolov8n.yaml", "variants": entries, "data": "x"}))
     content = plan.read(file)
     made = plan.make(
         content["base"], content["variants"], str(tiny), 1, 1, tmp_path / "p", SETTINGS
@@ -159,16 +162,16 @@ BAD = [
     (["--recipes", "yolov8n.yaml"], "two variants are called yolov8n"),
     (["--recipes", "yolov8n-cls.yaml"], "the task classify has none"),
     (["--recipes", "yolov8n-seg.yaml"], "yolov8n-seg is for segment, the base for detect"),
-    (["--seeds", "0"], "seeds=0 is no count"),
+    (["--seeds", "0"], "seeds=0: must be a positive integer"),
     (["--data", "nowhere.yaml"], "nowhere.yaml: the data set cannot be used"),
     (["device=7"], "device=7: there is no device 7"),
     (["batch=-1"], "batch=-1: every variant needs the same batch"),
-    (["seed=3"], "seed=3: this is not for all runs to share\n\nHint: give --seeds"),
+    (["seed=3"], "seed=3: a comparison sets this itself\n\nHint: give --seeds"),
     (["imgzs=64"], "imgzs=64: there is no such setting\n\nHint: did you mean imgsz?"),
     (["lr0=fast"], "a setting is refused"),
     (["resume=True"], "start the same command again"),
     (["a.yaml", "b.yaml"], "a.yaml and b.yaml: a comparison has one plan"),
-    (["--jobs-per-device", "0"], "--jobs-per-device 0 is no count"),
+    (["--jobs-per-device", "0"], "--jobs-per-device 0: must be a positive integer"),
 ]
 
 
@@ -184,9 +187,9 @@ def test_bad_input_is_refused_before_anything_is_written(words, says, tiny, tmp_
 def test_bad_plan_files_are_refused(tmp_path):
     file = tmp_path / "plan.yaml"
     for text, says in (
-        ("- a", "holds no mapping"),
+        ("- a", "is not a mapping"),
         ("recipe: sk", "the key 'recipe' is unknown"),
-        ("variants: sk", "`variants` is no list"),
+        ("variants: sk", "`variants` is not a list"),
         ("a: [", "the plan cannot be read"),
     ):
         file.write_text(text)
@@ -227,11 +230,6 @@ def test_dry_run_prints_the_plan_and_trains_nothing(tiny, tmp_path, capsys):
 # ---------------------------------------------------------------------------------------- records
 
 
-def _record(job):
-    kept = {k: job[k] for k in ("id", "variant", "seed", "key", "inputs", "kind")}
-    return {**kept, "status": "finished", "metrics": {"AP": 0.5}, "curve": [{"epoch": 1}]}
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -240,38 +238,39 @@ def _record(job):
         (lambda r: r["inputs"]["versions"].update(torch="1.0"), "torch 1.0, now"),
         (lambda r: r.pop("curve"), "is corrupt"),
         (lambda r: r["metrics"].update(AP="much"), "is corrupt"),
-        (lambda r: r.update(status="failed"), "failed"),
+        (lambda r: r.update(error="out of memory", log="log.txt"), "failed"),
     ],
 )
-def test_records_that_do_not_hold_are_told(change, reason, small, tmp_path):
-    job = small.jobs[1]
-    record = deepcopy(_record(job))
-    change(record)
+def test_records_that_do_not_hold_are_reported(change, reason, small, tmp_path):
+    job = jobs.trainings(small)[1]
+    content = json.loads(records.text(finished(job)))
+    change(content)
     if reason.startswith(("epochs", "torch")):
-        record["key"] = "another"
-    file = tmp_path / "r.json"
-    file.write_text(json.dumps(record))
-    kept, why = run.keep(file, job)
+        content["key"] = "another"
+    file = tmp_path / "runs" / job.id / "record.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(content))
+    kept, why = keep.holds(job, records.read(tmp_path))
     assert (kept is not None) == (reason == "")
     assert reason in why
 
 
 def test_cut_off_record_is_set_aside_and_nothing_overwritten(small, tmp_path):
-    job = small.jobs[0]
-    file = tmp_path / "records" / "r.json"
-    file.parent.mkdir()
+    job = jobs.trainings(small)[0]
+    file = tmp_path / "runs" / job.id / "record.json"
     for n in range(2):
-        file.write_text(json.dumps(_record(job))[: 40 + n])
-        assert run.keep(file, job) == (None, "is corrupt")
-        folder = run.set_aside(tmp_path, ["r"])
-        assert len((folder / "records" / "r.json").read_text()) == 40 + n
+        file.parent.mkdir(parents=True)
+        file.write_text(records.text(finished(job))[: 40 + n])
+        assert keep.holds(job, records.read(tmp_path)) == (None, "is corrupt")
+        folder = keep.set_aside(tmp_path, [job.id])
+        assert len((folder / file.relative_to(tmp_path)).read_text()) == 40 + n
     assert len(list((tmp_path / "aside").iterdir())) == 2
     assert not file.exists()
 
 
 def test_one_comparison_at_a_time_in_a_folder(tmp_path):
-    with run.locked(tmp_path), pytest.raises(ConfigError, match="another comparison"):
-        with run.locked(tmp_path):
+    with keep.locked(tmp_path), pytest.raises(ConfigError, match="another comparison"):
+        with keep.locked(tmp_path):
             pass
-    with run.locked(Path(tmp_path)):
+    with keep.locked(Path(tmp_path)):
         pass

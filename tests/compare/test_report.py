@@ -1,21 +1,25 @@
 """The files of a report, from given records."""
 
-import json
 import re
+from dataclasses import replace
+from xml.etree import ElementTree
 
 import pandas
 import polars
 import pytest
 
-from yolograft.compare import figures, report
+from yolograft.compare import figures, records, report, results
+from yolograft.compare.records import Failure
+
+from .instant import trainings
 
 
 def test_csv_is_read_by_polars_and_pandas(files):
     table = polars.read_csv(files / "results.csv")
     assert table.shape == (15, 21)
-    record = json.loads((files / "records" / "sk-seed1.json").read_text())
+    record = trainings(files)["sk-seed1"]
     row = table.filter((polars.col("variant") == "sk") & (polars.col("seed") == 1))
-    assert row["AP"].item() == pytest.approx(record["metrics"]["AP"])
+    assert row["AP"].item() == pytest.approx(record.metrics["AP"])
     assert row["latency_ms_batch1"].item() == 10
     assert table["APl"].null_count() == 5  # an absent size is empty, not zero
     again = pandas.read_csv(files / "results.csv")
@@ -43,8 +47,7 @@ def test_latex_is_plain_booktabs(files):
 def test_markdown_tells_differences_and_what_they_rest_on(files):
     text = (files / "report.md").read_text()
     assert text.startswith("# yolov8n against sk, ca, spd & co\n")
-    rows, _ = report.read(files, json.loads((files / "plan.json").read_text()))
-    pair = rows[1]["paired"]
+    pair = results.read(files).rows[1].paired
     interval = f"{pair.low:+.4f} to {pair.high:+.4f}"
     assert f"- sk: AP {pair.mean:+.4f} (95 % interval {interval}): {pair.verdict}." in text
     assert "corrected by Holm's method for 4 comparisons" in text
@@ -60,30 +63,38 @@ def test_page_is_whole_by_itself(files):
     before = page.split("<script>")[0]
     assert not re.search(r"(src|href)=.?(https?:)?//", before)
     assert "data:image/jpeg;base64," in before
-    found = json.loads(re.search(r'id="figures" type="application/json">(.*?)</script>', page)[1])
-    assert sorted(found) == [
-        *("classes", "curve-ap", "curve-loss", "differences"),
-        *("pareto-gflops", "pareto-latency", "pareto-params"),
-    ]
-    for figure in found:
-        assert f'id="{figure}"' in before
-    for name in ("pareto", "differences", "curves"):
+    assert "Plotly" not in page
+    assert len(page) < 1_500_000
+    for name, parts in (("pareto", 20), ("differences", 16), ("curves", 20)):
+        drawn = re.search(rf'id="{name}">(<svg.*?</svg>)', before, re.DOTALL)[1]
+        marks = [e for e in ElementTree.fromstring(drawn).iter() if "data-v" in e.keys()]
+        assert len(marks) >= parts
+        assert {mark.get("data-v") for mark in marks} >= {"1", "2", "3", "4"}
         assert (files / "figures" / f"{name}.png").stat().st_size > 5000
-        assert "<svg" in (files / "figures" / f"{name}.svg").read_text()
+    assert not list(files.glob("figures/*.svg"))
+
+
+def test_marks_of_the_page_say_their_values(files):
+    page, found = (files / "report.html").read_text(), results.read(files)
+    sk = found.rows[1]
+    tips = re.findall(r'data-tip="([^"]*)"', page)
+    for seed, value in sk.paired.differences.items():
+        assert f"sk, seed {seed}: {value:+.4f}" in tips
+    for epoch, mean, *_ in figures.bands(sk, "AP")[::2]:
+        assert f"sk, epoch {epoch}: {mean:.4f}" in tips
+    assert f"sk: AP {sk.total['AP'].mean:.4f} ± {sk.reach:.4f}, GFLOPs: 9.3" in tips
+    assert "circle 0.91" in tips
 
 
 def test_failed_and_missing_runs_are_told(project):
-    plan = json.loads((project / "plan.json").read_text())
     for seed in range(3):
-        file = project / "records" / f"ca-seed{seed}.json"
-        record = json.loads(file.read_text())
-        record |= {"status": "failed", "error": "out of memory", "log": "runs/ca/log.txt"}
-        file.write_text(json.dumps(record))
-    (project / "records" / "sk-seed2.json").unlink()
-    (project / "records" / "speed.json").unlink()
+        name = f"ca-seed{seed}"
+        failure = Failure(id=name, key=f"ca{seed}", error="out of memory", log="runs/ca/log.txt")
+        records.save(project / "runs" / name / "record.json", failure)
+    (project / "runs" / "sk-seed2" / "record.json").unlink()
+    (project / "runs" / "speed" / "record.json").unlink()
     report.write(project)
-    failures = report.read(project, plan)[1]
-    assert len(failures) == 3
+    assert len(results.read(project).failures) == 3
     text = (project / "report.md").read_text()
     assert "ca-seed0 failed: out of memory (log: runs/ca/log.txt)" in text
     assert "- ca: nothing to compare: no seed finished in both." in text
@@ -95,10 +106,9 @@ def test_failed_and_missing_runs_are_told(project):
 
 
 def test_runs_that_learned_nothing_are_told(project):
-    for file in (project / "records").glob("*-seed*.json"):
-        record = json.loads(file.read_text())
-        record["metrics"]["AP"] = 0.0002
-        file.write_text(json.dumps(record))
+    for name, record in trainings(project).items():
+        low = replace(record, metrics={**record.metrics, "AP": 0.0002})
+        records.save(project / "runs" / name / "record.json", low)
     assert "AP is below 0.001 throughout" in report.write(project)
     assert "AP is below 0.001 throughout" in (project / "report.html").read_text()
 

@@ -1,19 +1,21 @@
 """Whole comparisons: records, continuation, failures."""
 
 import contextlib
-import json
-import os
 import random
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
-from yolograft.compare import plan, run
+from yolograft.compare import jobs, plan, records, run
+from yolograft.compare.process import Local, Process
+from yolograft.compare.records import Failure, TrainRecord
 
 from .calls import call, command, numbers
+from .instant import Instant
 
 pytestmark = pytest.mark.xdist_group("compare")
 
@@ -24,33 +26,39 @@ def test_a_comparison_leaves_records_and_report(whole):
     found = numbers(whole)
     assert sorted(found) == ["ca-seed0", "yolov8n-seed0", "yolov8n-wide-seed0"]
     for one in found.values():
-        assert one["status"] == "finished"
         assert 0 <= one["metrics"]["AP"] <= 1
-        assert [row["epoch"] for row in one["curve"]] == [1, 2, 3]
-    for name in ("report.html", "report.md", "results.csv", "table.tex", "figures/pareto.svg"):
+        assert [point.epoch for point in one["curve"]] == [1, 2, 3]
+    for name in (
+        "report.html",
+        "report.md",
+        "results.csv",
+        "table.tex",
+        "figures/pareto.png",
+        "records.jsonl.gz",
+    ):
         assert (whole / name).stat().st_size > 100
-    record = json.loads((whole / "records" / "ca-seed0.json").read_text())
-    assert 0 < record["transferred"]["tensors"] < record["transferred"]["of"]
-    assert record["peak_memory"]["bytes"] > 1e8
-    assert (whole / record["checkpoint"]).is_file()
-    speed = json.loads((whole / "records" / "speed.json").read_text())
-    assert {*speed["models"]} == {"yolov8n", "ca", "yolov8n-wide"}
-    one = speed["models"]["ca"]["32"]
-    assert one["low"] <= one["milliseconds"] <= one["high"]
-    assert one["images_per_second"] == pytest.approx(32e3 / one["milliseconds"])
+    record = records.read(whole)["ca-seed0"]
+    assert 0 < record.transferred.tensors < record.transferred.of
+    assert record.peak_memory.bytes > 1e8
+    assert (whole / record.checkpoint).is_file()
+    speed = records.read(whole)["speed"]
+    assert {*speed.models} == {"yolov8n", "ca", "yolov8n-wide"}
+    one = speed.models["ca"]["32"]
+    assert one.low <= one.milliseconds <= one.high
+    assert one.images_per_second == pytest.approx(32e3 / one.milliseconds)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_finished_runs_are_kept_and_the_rest_runs_again(whole, tiny):
     """One of another version stops it; then that one and a corrupt one run again, no other."""
-    before, records = numbers(whole), whole / "records"
-    kept = (records / "yolov8n-wide-seed0.json").stat().st_mtime_ns
-    corrupt = records / "yolov8n-seed0.json"
+    before, runs = numbers(whole), whole / "runs"
+    kept = (runs / "yolov8n-wide-seed0" / "record.json").stat().st_mtime_ns
+    corrupt = runs / "yolov8n-seed0" / "record.json"
     corrupt.write_text(corrupt.read_text()[:300])
-    other = json.loads((records / "ca-seed0.json").read_text())
-    other["inputs"]["versions"]["yolograft"] = "0.0.1"
-    (records / "ca-seed0.json").write_text(json.dumps({**other, "key": "old"}))
+    other = records.read(whole)["ca-seed0"]
+    other.inputs.versions["yolograft"] = "0.0.1"
+    records.save(runs / "ca-seed0" / "record.json", replace(other, key="old"))
     best = [whole / "runs" / f"{name}-seed0/weights/best.pt" for name in ("yolov8n", "ca")]
     weights = [file.read_bytes() for file in best]
     status, out = call(tiny, whole)
@@ -59,11 +67,11 @@ def test_finished_runs_are_kept_and_the_rest_runs_again(whole, tiny):
     assert [file.read_bytes() for file in best] == weights
     status, out = call(tiny, whole, "--force")
     assert status == 0, out
-    assert "yolov8n-seed0.json is corrupt: moved to aside/" in out
+    assert "the record of yolov8n-seed0 is corrupt: moved to aside/" in out
     (aside,) = (whole / "aside").iterdir()
     assert [(aside / file.relative_to(whole)).read_bytes() for file in best] == weights
-    assert json.loads((aside / "records" / "ca-seed0.json").read_text())["key"] == "old"
-    assert (records / "yolov8n-wide-seed0.json").stat().st_mtime_ns == kept
+    assert records.read(aside)["ca-seed0"].key == "old"
+    assert (runs / "yolov8n-wide-seed0" / "record.json").stat().st_mtime_ns == kept
     assert numbers(whole) == before
 
 
@@ -80,15 +88,15 @@ def test_gates_are_timed_as_they_were_trained(whole, tiny, tmp_path):
     words[words.index("ca")] = str(recipe)
     done = subprocess.run([*words, "--epochs", "1"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "p" / "records" / "gated-seed0.json").read_text())
-    content = torch.load(tmp_path / "p" / record["checkpoint"], weights_only=False)
+    record = records.read(tmp_path / "p")["gated-seed0"]
+    content = torch.load(tmp_path / "p" / record.checkpoint, weights_only=False)
     state = (content["ema"] or content["model"]).state_dict()
     gammas = [value for name, value in state.items() if name.endswith("gamma")]
     assert len(gammas) > 2
-    assert record["gates"] == [0.0 if not g.any() else 0.5 for g in gammas]
-    assert 0.5 in record["gates"]
-    speed = json.loads((tmp_path / "p" / "records" / "speed.json").read_text())
-    assert speed["inputs"]["gates"]["gated"] == record["gates"]
+    assert record.gates == [0.0 if not g.any() else 0.5 for g in gammas]
+    assert 0.5 in record.gates
+    speed = records.read(tmp_path / "p")["speed"]
+    assert speed.inputs.gates["gated"] == record.gates
     assert "its gates as they were trained" in (tmp_path / "p" / "report.md").read_text()
 
 
@@ -96,7 +104,7 @@ def test_gates_are_timed_as_they_were_trained(whole, tiny, tmp_path):
 @pytest.mark.timeout(3600)
 def test_killed_and_started_again_ends_in_the_same_numbers(whole, tiny, tmp_path):
     project, rng, ongoing = tmp_path / "killed", random.Random(1), 0
-    moments = ("runs/*/log.txt", "runs/*/state.pt", "records/*.json", "runs/*/results.csv")
+    moments = ("runs/*/log.txt", "runs/*/state.pt", "runs/*/record.json", "runs/*/results.csv")
     for pattern in (*moments, "runs/*/state.pt"):
         process = subprocess.Popen(
             command(tiny, project), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -130,32 +138,22 @@ def test_a_training_ends_with_the_comparison(tiny, tmp_path):
         "yolov8n.yaml", ["ca"], str(tiny), 1, 50, tmp_path, {"imgsz": 32, "device": "cpu"}
     )
     run.write_plan(made)
-    job = {**made.jobs[0], "folder": str(tmp_path / "runs" / "a"), "device": "cpu"}
-    process = run.Process(job, tmp_path / "records" / "a.json")
+    job = replace(jobs.trainings(made)[0], device="cpu")
+    process = Process(job)
     process.process.stdin.close()  # as the system does when the comparison is killed
     assert process.process.wait(60) == 1
-    assert not (tmp_path / "records" / "a.json").exists()
+    assert not job.record.exists()
 
 
-class _Broken(run.Local):
+class _Broken(Local):
     """An engine on which one variant fails."""
 
-    def start(self, job, record, slot):
-        if job["variant"] == "ca":
-            job = {**job, "data": "/nowhere.yaml"}
-        elif job["kind"] != "speed":
-            write = {**job, "status": "finished", "metrics": {"AP": 0.5}, "curve": [1]}
-            record.write_text(json.dumps(write))
-            return _Done()
-        return super().start(job, record, slot)
-
-
-class _Done:
-    def poll(self):
-        return ""
-
-    def stop(self):
-        pass
+    def start(self, job, slot):
+        if job.id.startswith("ca"):
+            job = replace(job, data="/nowhere.yaml")
+        elif job.id != "speed":
+            return Instant().start(job, slot)
+        return super().start(job, slot)
 
 
 @pytest.mark.slow
@@ -168,7 +166,7 @@ def test_a_failed_variant_does_not_stop_the_others(tiny, tmp_path, capsys):
     assert "ca-seed0 failed: " in out
     assert "nowhere.yaml" in out
     assert "ca-seed1 failed: not run: another seed of this variant failed" in out
-    record = json.loads((made.project / "records" / "ca-seed0.json").read_text())
-    assert record["status"] == "failed"
-    assert os.path.isfile(made.project / record["log"])
-    assert json.loads((made.project / "records" / "yolov8n-seed1.json").read_text())["metrics"]
+    found = records.read(made.project)
+    assert isinstance(found["ca-seed0"], Failure)
+    assert (made.project / found["ca-seed0"].log).is_file()
+    assert isinstance(found["yolov8n-seed1"], TrainRecord)

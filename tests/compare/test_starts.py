@@ -1,8 +1,8 @@
 """What variants start from, and what `--dry-run` and the command line take."""
 
-import json
 import os
 import socket
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +10,10 @@ import yaml
 from ultralytics.nn.tasks import DetectionModel
 
 from yolograft import cli
-from yolograft.compare import plan, report, run, speed
+from yolograft.compare import plan, records, report, run, speed, variants
 from yolograft.errors import ConfigError
 
-from .instant import Instant
+from .instant import Instant, trainings
 
 SETTINGS = {"imgsz": 64, "device": "cpu", "batch": 4}
 
@@ -61,7 +61,7 @@ def test_equal_starts_are_not_stopped(make, model, trained, tmp_path):
         for recipe, *more in (("ca", "--warm", "exact"), ("sk",), ("spd",))
     ]
     own = tmp_path / "own.yaml"
-    own.write_text(run.config_text(make(model, "ca").variants[1]))
+    own.write_text(variants.yaml_of(make(model, "ca").variants[1]))
     assert make(base, "ca", "sk+ca", *copies, str(own)).unequal == ""
 
 
@@ -135,11 +135,11 @@ def test_a_gated_model_is_timed_as_it_was_trained(make, trained, tmp_path):
     for gate in gates[2:]:
         gate.gamma.data[0] = 0.25
     torch.save(content, file)
-    loaded = plan.load_checkpoint(file)
+    loaded = variants.load_checkpoint(file)
     found = speed.gates(loaded)
     assert found == [1, 0, *[0.5] * (len(gates) - 2)]
     expected = _kinds(loaded.eval().fuse(verbose=False))
-    config = plan._load("model", file).config
+    config = variants.load("model", file).config
     timed = speed._fused(config, found, torch.device("cpu"), torch.float32)
     assert _kinds(timed) == expected
     fresh = speed._fused(config, [1.0] * len(gates), torch.device("cpu"), torch.float32)
@@ -149,12 +149,12 @@ def test_a_gated_model_is_timed_as_it_was_trained(make, trained, tmp_path):
 def test_speed_is_measured_again_where_gates_were_trained_otherwise(make, model):
     made = make(model, "ca")
     run.run(made, Instant())
-    file = made.project / "records" / "ca-seed0.json"
-    before = run.speed_job(made)["key"]
-    file.write_text(json.dumps({**json.loads(file.read_text()), "gates": [0.5]}))
-    job = run.speed_job(made)
-    assert job["gates"]["ca"] == [0.5]
-    assert job["key"] != before
+    record = trainings(made.project)["ca-seed0"]
+    records.save(made.project / "runs" / record.id / "record.json", replace(record, gates=[0.5]))
+    again = Instant()
+    run.run(made, again)
+    assert again.ran == ["speed"]
+    assert records.read(made.project)["speed"].inputs.gates["ca"] == [0.5]
 
 
 # --------------------------------------------------------------------------------------- dry run

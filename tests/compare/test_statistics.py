@@ -77,7 +77,7 @@ def test_holm_by_hand():
 
 def test_few_seeds_and_equal_ones():
     one = statistics.compare({0: 0.5}, {"a": {0: 0.6}})["a"]
-    assert one.verdict == "one seed tells nothing about chance"
+    assert one.verdict == "one seed says nothing about chance"
     assert math.isnan(one.low)
     none = statistics.compare({0: 0.5}, {"a": {1: 0.6}})["a"]
     assert none.verdict == "nothing to compare: no seed finished in both"

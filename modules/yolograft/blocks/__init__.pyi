@@ -12,8 +12,8 @@ from yolograft.blocks.non_local import NonLocal as NonLocal
 from yolograft.blocks.se import SE as SE
 from yolograft.blocks.sk import SKConv as SKConv
 from yolograft.blocks.sk import SKUnit as SKUnit
-from yolograft.blocks.spd import SPDConv as SPDConv
 from yolograft.blocks.spd import SpaceToDepth as SpaceToDepth
+from yolograft.blocks.spd import SPDConv as SPDConv
 from yolograft.blocks.stn import STN as STN
 from yolograft.blocks.strip import MixedPooling as MixedPooling
 from yolograft.blocks.strip import StripPooling as StripPooling

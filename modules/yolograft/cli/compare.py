@@ -1,19 +1,7 @@
-"""``yolograft compare``: arguments in, exit status out."""
+"""Train a base, its variants and a scale-up control on equal terms, and write one page about it.
 
-from __future__ import annotations
-
-import argparse
-import contextlib
-import errno
-import shlex
-import sys
-
-from yolograft.compare import interrupt
-from yolograft.errors import ConfigError, refuse
-
-DESCRIPTION = """\
-Train a base, variants of it and a scale-up control on equal terms, several seeds each, and write
-one page about it: AP with paired intervals, size, speed, curves, examples.
+Each is trained with several seeds. The page has AP with paired intervals, size, speed, curves and
+examples.
 
   yolograft compare --base yolo11n.yaml --recipes sk,cbam,spd --data coco.yaml --seeds 3 epochs=100
   yolograft compare plan.yaml
@@ -40,6 +28,36 @@ Exits with 0 if all runs finished, 1 if one failed, 2 if there is nothing to run
 be decided first, 130 after Ctrl-C.
 """
 
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import shlex
+import sys
+
+from yolograft.compare import interrupt
+from yolograft.errors import ConfigError, refuse
+
+#: Options with a value: name, what to give, help.
+_VALUES = (
+    ("base", "MODEL", "a model YAML by name or path, or a checkpoint"),
+    ("recipes", "NAME[,NAME...]", "one variant each; sk+cbam is one of two"),
+    ("data", "YAML", "a data YAML"),
+    ("seeds", "N", "runs of each variant (3)"),
+    ("epochs", "N", "of each run (100)"),
+    ("project", "DIR", "folder of the comparison (runs/compare)"),
+    ("device", "0|0,1|cpu", "one run at a time on each (all GPUs)"),
+    ("ray", "ADDRESS", "run on this Ray cluster, as in auto"),
+    ("jobs-per-device", "N", "runs at a time on each device (1)"),
+)
+_SWITCHES = {
+    "allow-unequal-starts": "compare variants from trained weights with variants from scratch; the "
+    "report says so",
+    "force": "move finished runs of other settings or versions to DIR/aside, and train again",
+    "dry-run": "print plan, finished runs, time and disk; train, download and write nothing",
+}
+
 #: What to do about a folder that takes no files.
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space and start it again"),
@@ -58,7 +76,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "compare",
         help="compare variants of a model fairly: AP, size, speed, over seeds",
-        description=DESCRIPTION,
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -67,35 +85,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="PLAN.yaml | key=value",
         help="a plan file; training arguments for all runs, as in imgsz=640 device=0,1",
     )
-    add_option = parser.add_argument
-    add_option("--base", metavar="MODEL", help="a model YAML by name or path, or a checkpoint")
-    add_option(
-        "--recipes", metavar="NAME[,NAME...]", help="one variant each; sk+cbam is one of two"
-    )
-    add_option("--data", metavar="YAML", help="a data YAML")
-    add_option("--seeds", type=int, metavar="N", help="runs of each variant (3)")
-    add_option("--epochs", type=int, metavar="N", help="of each run (100)")
-    add_option("--project", metavar="DIR", help="folder of the comparison (runs/compare)")
-    add_option("--device", metavar="0|0,1|cpu", help="one run at a time on each (all GPUs)")
-    add_option(
-        "--jobs-per-device", type=int, default=1, metavar="N", help="runs at a time on each (1)"
-    )
-    add_option("--ray", metavar="ADDRESS", help="run on this Ray cluster, as in auto")
-    add_option(
-        "--allow-unequal-starts",
-        action="store_true",
-        help="compare variants from trained weights with variants from scratch; the report says so",
-    )
-    add_option(
-        "--force",
-        action="store_true",
-        help="move finished runs of other settings or versions to DIR/aside, and train again",
-    )
-    add_option(
-        "--dry-run",
-        action="store_true",
-        help="print plan, finished runs, time and disk; train, download and write nothing",
-    )
+    for name, metavar, text in _VALUES:
+        kind = int if metavar == "N" else str
+        parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=text)
+    for name, text in _SWITCHES.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
     parser.set_defaults(run=main)
 
 
@@ -118,6 +112,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
+    _check_packages()
     with _offline() if args.dry_run else contextlib.nullcontext():
         plan = _plan(args)
         if args.dry_run:
@@ -137,6 +132,14 @@ def _main(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _check_packages() -> None:
+    try:
+        import scipy  # noqa: F401
+    except ImportError:
+        hint = 'install what it needs: pip install "yolograft[compare]"'
+        refuse("SciPy is not installed, and `yolograft compare` needs it", hint)
+
+
 def _plan(args: argparse.Namespace):
     from yolograft import pairs
     from yolograft.compare import plan as planning
@@ -148,8 +151,9 @@ def _plan(args: argparse.Namespace):
             refuse(f"{word!r} is neither a plan file nor key=value", hint)
     if len(files) > 1:
         refuse(f"{' and '.join(files)}: a comparison has one plan", "give one file")
-    if args.jobs_per_device < 1:
-        refuse(f"--jobs-per-device {args.jobs_per_device} is no count", "give 1 or more")
+    each = args.jobs_per_device
+    if each is not None and each < 1:
+        refuse(f"--jobs-per-device {each}: must be a positive integer")
     content = planning.read(files[0]) if files else {}
     for name in ("base", "data", "seeds", "epochs", "project"):
         if getattr(args, name) is not None:
@@ -170,7 +174,7 @@ def _plan(args: argparse.Namespace):
         content.get("epochs", 100),
         content.get("project", "runs/compare"),
         {**content.get("settings", {}), **given},
-        shlex.join(["yolograft", "compare", *_words(args)]),
+        _command(args),
         not args.dry_run,
         args.allow_unequal_starts,
     )
@@ -193,20 +197,19 @@ def _offline():
 
 
 def _engine(args: argparse.Namespace, plan):
+    from yolograft.compare import cluster, process
+
+    each = args.jobs_per_device or 1
     if args.ray:
-        from yolograft.compare.cluster import Cluster
-
-        return Cluster(args.ray, plan.devices[0], args.jobs_per_device)
-    from yolograft.compare.run import Local
-
-    return Local(plan.devices, args.jobs_per_device)
+        return cluster.Cluster(args.ray, plan.devices[0], each)
+    return process.Local(plan.devices, each)
 
 
-def _words(args: argparse.Namespace) -> list[str]:
-    named = ("base", "recipes", "data", "seeds", "epochs", "project", "device", "ray")
-    options = [(f"--{n}", getattr(args, n)) for n in named if getattr(args, n) is not None]
-    if args.jobs_per_device > 1:
-        options.append(("--jobs-per-device", args.jobs_per_device))
-    if args.allow_unequal_starts:
-        options.append(("--allow-unequal-starts",))
-    return [*(str(part) for option in options for part in option), *args.overrides]
+def _command(args: argparse.Namespace) -> str:
+    """Return the command, without what only this start of it asks for."""
+    words = ["yolograft", "compare"]
+    for name, *_ in _VALUES:
+        if (value := getattr(args, name.replace("-", "_"))) is not None:
+            words += [f"--{name}", str(value)]
+    words += ["--allow-unequal-starts"] if args.allow_unequal_starts else []
+    return shlex.join([*words, *args.overrides])

@@ -7,15 +7,17 @@ comparison was started on; checkpoints stay where they were trained, below the s
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import sys
 import time
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from yolograft import files
-from yolograft.compare.worker import as_json
+from yolograft.compare import records
+from yolograft.compare.process import Process
+from yolograft.compare.records import AnyRecord, Job
 from yolograft.errors import ConfigError, refuse
 
 
@@ -36,7 +38,8 @@ class Cluster:
             import ray
         except ImportError:
             refuse(
-                "--ray needs Ray, which is not installed", 'pip install "yolograft[ray]" brings it'
+                "--ray needs Ray, which is not installed",
+                'install it: pip install "yolograft[ray]"',
             )
         self.ray = ray
         try:
@@ -63,11 +66,11 @@ class Cluster:
             count = sum(nodes) * each
         self.slots = ["cpu" if kind == "CPU" else "0"] * count
 
-    def start(self, job: dict[str, Any], record: Path, slot: int) -> Task:
+    def start(self, job: Job, slot: int) -> Task:
         """Start a task for a job."""
         work = self.ray.remote(**self.need, max_retries=0)(_work)
-        job = {**job, "device": self.slots[slot]}
-        return Task(self.ray, work.remote(job, list(sys.path)), record)
+        task = work.remote(replace(job, device=self.slots[slot]), list(sys.path))
+        return Task(self.ray, task, job)
 
 
 class Task:
@@ -76,11 +79,11 @@ class Task:
     Args:
         ray: The module.
         reference: Of the task.
-        record: Where its record is to be written on this node.
+        job: Whose record is to be written on this node.
     """
 
-    def __init__(self, ray: Any, reference: Any, record: Path):
-        self.ray, self.reference, self.record = ray, reference, record
+    def __init__(self, ray: Any, reference: Any, job: Job):
+        self.ray, self.reference, self.job = ray, reference, job
 
     def poll(self) -> str | None:
         """Return ``None`` while it runs, then why it failed, ``""`` if it did not."""
@@ -92,7 +95,7 @@ class Task:
         except self.ray.exceptions.RayError as lost:
             return " ".join(str(lost).split())[:300]
         if record:
-            files.write(self.record, as_json(record))
+            records.save(self.job.record, record)
         return error
 
     def stop(self) -> None:
@@ -100,20 +103,14 @@ class Task:
         self.ray.cancel(self.reference, force=True)
 
 
-def _work(job: dict[str, Any], paths: list[str]) -> tuple[dict[str, Any] | None, str]:
+def _work(job: Job, paths: list[str]) -> tuple[AnyRecord | None, str]:
     """Do a job on a node, in a process of its own; return its record, or why there is none."""
-    import json
-    import os
-
     sys.path += [path for path in paths if path not in sys.path]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    from yolograft.compare.run import Process
-
-    file = Path(job["folder"], "record.json")
-    process = Process(job, file)
+    process = Process(job)
     try:
         while (error := process.poll()) is None:
             time.sleep(0.2)
     finally:
         process.stop()
-    return (json.loads(file.read_text(encoding="utf-8")) if not error else None), error
+    return (records.load(AnyRecord, job.record) if not error else None), error

@@ -13,12 +13,12 @@ _ENDS = 32 * 1024
 
 
 def check(name: str, fetch: bool = True) -> tuple[str, dict[str, Any]]:
-    """Return the absolute path of a data YAML, and what the host makes of it.
+    """Return the absolute path of a data YAML, and its content as Ultralytics reads it.
 
     Args:
         name: Name or path of a data YAML, as ``data=`` takes it.
         fetch: Let data that download or draw themselves do so. Otherwise, where they are not here
-            yet, what the YAML says of the classes is all that is returned, without splits.
+            yet, only what the YAML says of the classes is returned, without splits.
 
     Raises:
         ConfigError: If there is none, or a split is missing.
@@ -53,7 +53,7 @@ def _later(file: Path) -> dict[str, Any] | None:
     from ultralytics.data.utils import check_det_dataset
 
     if file.is_file() and file.suffix not in (".yaml", ".yml"):
-        return {}  # an archive, which the host would unpack
+        return {}  # an archive, which Ultralytics would unpack
     try:
         check_det_dataset(str(file), autodownload=False)
     except Exception:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from yolograft.compare.records import Example
+
 #: Names of the numbers, in COCO's order.
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -25,7 +27,7 @@ def noting(validator: type) -> type:
     """Return a validator's class that keeps the boxes it finds, once training is over.
 
     Args:
-        validator: The host's, for detect, segment, pose or obb.
+        validator: The stock class, for detect, segment, pose or obb.
     """
 
     class Noting(validator):
@@ -66,25 +68,25 @@ def measure(validator: Any) -> dict[str, Any]:
         validator: Made by :func:`noting`, after it has run on the best checkpoint.
 
     Returns:
-        ``metrics`` with :data:`NAMES` (``None`` where no object is of that size) and the host's own
-        ``mAP50-95``, ``per_class`` AP by name, ``examples`` and ``source`` of the numbers.
+        ``metrics`` with :data:`NAMES` (``None`` where no object is of that size) and Ultralytics'
+        own ``mAP50-95``, ``per_class`` AP by name, ``examples`` and ``source`` of the numbers.
     """
     box = validator.metrics.box
     names = {int(k): str(v) for k, v in validator.names.items()}
     per_class = {names[int(c)]: float(box.maps[int(c)]) for c in box.ap_class_index}
-    host = {"AP": float(box.map), "AP50": float(box.map50), "AP75": float(box.map75)}
+    own = {"AP": float(box.map), "AP50": float(box.map50), "AP75": float(box.map75)}
     file = Path(validator.save_dir, "coco_metrics.json")
     if file.is_file():
         numbers, source = json.loads(file.read_text())["bbox"], "COCO JSON"
     elif validator.args.task == "obb":
-        numbers, source = host, "Ultralytics, rotated boxes"
+        numbers, source = own, "Ultralytics, rotated boxes"
     else:
         numbers, source = _from_labels(validator), "label files, by COCO's rules"
     if validator.args.task in ("segment", "pose"):
         source += ", of the boxes"
     metrics = {name: _known(numbers.get(name)) for name in NAMES}
     return {
-        "metrics": {**metrics, "ultralytics_AP": host["AP"]},
+        "metrics": {**metrics, "ultralytics_AP": own["AP"]},
         "per_class": per_class,
         "examples": _examples(validator),
         "source": source,
@@ -127,7 +129,7 @@ def _from_labels(validator: Any) -> dict[str, float]:
     return metrics.evaluate(truth, found, "bbox", [one["id"] for one in images])
 
 
-def _examples(validator: Any) -> list[dict[str, Any]]:
+def _examples(validator: Any) -> list[Example]:
     """Return what was found on a few images, the same ones for every model."""
     files = sorted(validator.noted)
     places = sorted(
@@ -146,7 +148,7 @@ def _examples(validator: Any) -> list[dict[str, Any]]:
             [*(round(v, 1) for v in (x, y, x + w, y + h)), kind]
             for (x, y, w, h), kind in _truth(labels[file], one["shape"])
         ]
-        examples.append({"file": file, "found": rows[:50], "truth": truth[:50]})
+        examples.append(Example(file, rows[:50], truth[:50]))
     return examples
 
 

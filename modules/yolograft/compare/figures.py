@@ -1,55 +1,60 @@
-"""The figures of a comparison: for the page as Plotly reads them, for a paper by Matplotlib."""
+"""The figures of a comparison, drawn once by Matplotlib: PNG for a paper, SVG for the page.
+
+On the page, each mark belongs to a variant, which can be singled out, and has a text that is shown
+when the mouse is over it.
+"""
 
 from __future__ import annotations
 
+import io
 import math
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
+from xml.etree import ElementTree
 
-#: Told apart by most kinds of colour vision (Okabe and Ito); the base is grey, the control black.
+from yolograft.compare.results import Row
+
+#: Distinguishable with most kinds of colour vision (Okabe and Ito).
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#a0522d", "#6a3d9a")
 BASE, CONTROL = "#767676", "#111111"
 
-#: Where colours come round again, the marks and lines differ: by Plotly's names, by Matplotlib's.
-_ROUNDS = (("circle", "o", "solid", "-"), ("cross", "P", "dot", ":"), ("x", "X", "dashdot", "-."))
-_KINDS = {"base": ("square", "s", "solid", "-"), "control": ("diamond", "D", "dash", "--")}
+#: Where the colours are used a second time, marks and lines differ.
+_ROUNDS = (("o", "-"), ("P", ":"), ("X", "-."))
+_KINDS = {"base": ("s", "-"), "control": ("D", "--")}
 
-#: Rows up to which figures go side by side on the page.
-FEW = 9
+#: Points of a learning curve that say their value on the page, at most.
+_POINTS = 25
 
-_SIDES = ("top left", "top right", "bottom right", "top center", "bottom left", "bottom center")
-
-#: What AP is drawn over: key of a row, axis title.
-COSTS = {
-    "latency": "latency, ms per image",
-    "gflops": "GFLOPs",
-    "params": "parameters, millions",
+_STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e8e8e4",
+    "svg.fonttype": "none",
 }
+_SVG = "http://www.w3.org/2000/svg"
 
 
-def color(row: dict[str, Any], index: int) -> str:
+def color(row: Row, index: int) -> str:
     """Return the colour of a variant.
 
     Args:
-        row: From :func:`yolograft.compare.report.read`.
+        row: Its results.
         index: Its place among the rows.
     """
-    return {"base": BASE, "control": CONTROL}.get(row["kind"], COLORS[(index - 1) % len(COLORS)])
+    kinds = {"base": BASE, "control": CONTROL}
+    return kinds.get(row.variant.kind, COLORS[(index - 1) % len(COLORS)])
 
 
-def _mark(row: dict[str, Any], index: int) -> tuple[str, str, str, str]:
-    """Return mark and line of a variant, each as Plotly and as Matplotlib call it."""
-    return _KINDS.get(row["kind"]) or _ROUNDS[(index - 1) // len(COLORS) % len(_ROUNDS)]
+def _mark(row: Row, index: int) -> tuple[str, str]:
+    """Return mark and line of a variant."""
+    return _KINDS.get(row.variant.kind) or _ROUNDS[(index - 1) // len(COLORS) % len(_ROUNDS)]
 
 
-def cost(row: dict[str, Any], key: str) -> float | None:
-    """Return what a variant costs, in the unit of :data:`COSTS`."""
-    if key == "latency":
-        return row["speed"]["1"]["milliseconds"] if row["speed"] else None
-    return row["params"] / 1e6 if key == "params" else row["gflops"]
-
-
-def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return the points that no other one beats in both cost and AP, cheapest first.
 
     Args:
@@ -63,333 +68,200 @@ def front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return kept
 
 
-# ------------------------------------------------------------------------------------------ plotly
-
-
-def _layout(**more: Any) -> dict[str, Any]:
-    axis = {"gridcolor": "#e8e8e4", "zerolinecolor": "#e8e8e4", "automargin": True}
-    layout = {
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#222"},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "margin": {"l": 50, "r": 14, "t": 12, "b": 46},
-        "height": 340,
-        "showlegend": False,
-        "hovermode": "closest",
-        "xaxis": {**axis, **more.pop("xaxis", {})},
-        "yaxis": {**axis, **more.pop("yaxis", {})},
-    }
-    return {**layout, **more}
-
-
-def page(rows: list[dict[str, Any]], classes: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the page's figures by the id of their place.
-
-    Args:
-        rows: From :func:`yolograft.compare.report.read`.
-        classes: Names, in the order of the data.
-    """
-    figures = {f"pareto-{key}": _pareto(rows, key, title) for key, title in COSTS.items()}
-    figures["differences"] = _differences(rows)
-    figures["curve-ap"] = _curves(rows, "AP", "AP on the validation split")
-    figures["curve-loss"] = _curves(rows, "train_loss", "training loss")
-    figures["classes"] = _classes(rows, classes)
-    return figures
-
-
-def _pareto(rows: list[dict[str, Any]], key: str, title: str) -> dict[str, Any]:
-    traces, points = [], []
-    for i, row in enumerate(rows):
-        x, total = cost(row, key), row["total"]["AP"]
-        if x is None or not total.n:
-            continue
-        points.append((x, total.mean))
-        reach = row["reach"] if not math.isnan(row["reach"]) else 0
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers+text",
-                "x": [x],
-                "y": [total.mean],
-                "text": [row["name"]],
-                "textposition": _SIDES[i % len(_SIDES)],  # names of near points do not collide
-                "textfont": {"size": 11},
-                "cliponaxis": False,
-                "error_y": {
-                    "type": "data",
-                    "array": [reach],
-                    "width": 4,
-                    "thickness": 1.2,
-                    "color": _faint(color(row, i), 0.45),
-                },
-                "marker": {
-                    "size": 11,
-                    "color": color(row, i),
-                    "symbol": _mark(row, i)[0],
-                },
-                "hovertemplate": f"{row['name']}<br>AP %{{y:.4f}} ± {reach:.4f}<br>"
-                f"{title}: %{{x:.3f}}<extra></extra>",
-            }
-        )
-    line = front(points)
-    traces.insert(
-        0,
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": [p[0] for p in line],
-            "y": [p[1] for p in line],
-            "line": {"color": "#bbb", "width": 1.5, "dash": "dot", "shape": "hv"},
-            "hoverinfo": "skip",
-        },
-    )
-    wide = max((p[0] for p in points), default=1) - min((p[0] for p in points), default=0) or 1
-    span = [min((p[0] for p in points), default=0) - 0.3 * wide]  # room for the first name
-    span.append(max((p[0] for p in points), default=1) + 0.15 * wide)
-    axes = {"xaxis": {"title": {"text": title}, "range": span}, "yaxis": {"title": {"text": "AP"}}}
-    axes["yaxis"]["rangemode"] = "nonnegative"
-    return {"data": traces, "layout": _layout(**axes, height=320 if len(rows) <= FEW else 420)}
-
-
-def _differences(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    traces, names = [], []
-    for i, row in enumerate(rows):
-        pair = row["paired"]
-        if not pair or not pair.differences:
-            continue
-        names.append(row["name"])
-        shade = color(row, i)
-        has = not math.isnan(pair.low)
-        arm = {"array": [pair.high - pair.mean], "arrayminus": [pair.mean - pair.low]}
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": [pair.mean],
-                "y": [row["name"]],
-                "error_x": {"type": "data", **arm, "width": 6} if has else {},
-                "marker": {"symbol": "line-ns", "size": 20, "line": {"width": 3, "color": shade}},
-                "line": {"color": shade},
-                "hovertemplate": f"{row['name']}<br>mean %{{x:+.4f}}<br>{_interval(pair)}"
-                "<extra></extra>",
-            }
-        )
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": list(pair.differences.values()),
-                "y": [row["name"]] * len(pair.differences),
-                "customdata": list(pair.differences),
-                "marker": {"size": 9, "color": shade, "opacity": 0.65},
-                "hovertemplate": f"{row['name']}, seed %{{customdata}}<br>%{{x:+.4f}}"
-                "<extra></extra>",
-            }
-        )
-    zero = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1}
-    return {
-        "data": traces,
-        "layout": _layout(
-            height=90 + 46 * max(1, len(names)),
-            xaxis={"title": {"text": "AP minus the base's"}, "tickformat": "+.3f"},
-            yaxis={"categoryorder": "array", "categoryarray": names[::-1], "type": "category"},
-            shapes=[{**zero, "line": {"color": BASE, "width": 1.5}}],
-        ),
-    }
-
-
-def _interval(pair: Any) -> str:
-    if math.isnan(pair.low):
-        return "no interval"
-    return f"95 % interval {pair.low:+.4f} to {pair.high:+.4f}"
-
-
-def bands(runs: list[dict[str, Any]], key: str) -> list[tuple[int, float, float, float]]:
+def bands(row: Row, key: str) -> list[tuple[int, float, float, float]]:
     """Return epoch, mean, least and most over the seeds.
 
     Args:
-        runs: Records of one variant.
-        key: Of a row of their curves.
+        row: The results of a variant.
+        key: ``AP``, ``train_loss`` or ``val_loss``.
     """
     by_epoch: dict[int, list[float]] = {}
-    for run in runs:
-        for row in run["curve"]:
-            if row[key] is not None:
-                by_epoch.setdefault(row["epoch"], []).append(row[key])
+    for run in row.runs:
+        for point in run.curve:
+            if (value := getattr(point, key)) is not None:
+                by_epoch.setdefault(point.epoch, []).append(value)
     return [(e, sum(v) / len(v), min(v), max(v)) for e, v in sorted(by_epoch.items())]
 
 
-def _curves(rows: list[dict[str, Any]], key: str, title: str) -> dict[str, Any]:
-    traces = []
-    for i, row in enumerate(rows):
-        band = bands(row["runs"], key)
-        if not band:
-            continue
-        epochs, shade = [b[0] for b in band], color(row, i)
-        if len(row["runs"]) > 1:
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines",
-                    "x": epochs + epochs[::-1],
-                    "y": [b[3] for b in band] + [b[2] for b in band][::-1],
-                    "fill": "toself",
-                    "fillcolor": _faint(shade),
-                    "line": {"width": 0},
-                    "legendgroup": row["name"],
-                    "showlegend": False,
-                    "hoverinfo": "skip",
-                }
-            )
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers" if len(band) < 8 else "lines",
-                "x": epochs,
-                "y": [b[1] for b in band],
-                "name": row["name"],
-                "legendgroup": row["name"],
-                "line": {"color": shade, "width": 2, "dash": _mark(row, i)[2]},
-                "hovertemplate": f"{row['name']}, epoch %{{x}}<br>%{{y:.4f}}<extra></extra>",
-            }
+# --------------------------------------------------------------------------------------- a figure
+
+
+@dataclass
+class Drawing:
+    """A figure, and what its marks belong to and say on the page.
+
+    Attributes:
+        name: Of its file.
+        figure: Matplotlib's.
+        notes: For each marked part: number of its variant; one text, or one for each point.
+    """
+
+    name: str
+    figure: Any
+    notes: list[tuple[int, list[str]]] = field(default_factory=list)
+
+    def note(self, parts: Iterable[Any], variant: int, *texts: str) -> None:
+        """Mark parts of the figure as a variant's.
+
+        Args:
+            parts: Matplotlib's artists.
+            variant: Number of its row.
+            *texts: What they say; several for the points of one part.
+        """
+        for part in parts:
+            part.set_gid(f"note{len(self.notes)}")
+        self.notes.append((variant, list(texts)))
+
+    def png(self) -> bytes:
+        """Return the figure as PNG, of 256 colours: a third of the size."""
+        from PIL import Image
+
+        streams = io.BytesIO(), io.BytesIO()
+        self.figure.savefig(streams[0], format="png", dpi=150)
+        image = Image.open(streams[0]).convert("RGB")
+        image.quantize(256).save(streams[1], "PNG", optimize=True)
+        return streams[1].getvalue()
+
+    def svg(self) -> str:
+        """Return the figure as an SVG element; marks have ``data-v`` and ``data-tip``."""
+        from matplotlib import rc_context
+
+        stream = io.BytesIO()
+        with rc_context({"svg.fonttype": "none", "svg.hashsalt": f"yolograft {self.name}"}):
+            self.figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+        ElementTree.register_namespace("", _SVG)
+        ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+        root = ElementTree.fromstring(stream.getvalue())
+        root.remove(root.find(f"{{{_SVG}}}metadata"))
+        for part in root.iter():
+            for key in {"d", "x", "y"} & {*part.keys()}:
+                part.set(key, re.sub(r"(\.\d\d)\d+", r"\1", part.get(key)))
+        for group in root.iter(f"{{{_SVG}}}g"):
+            name = group.attrib.pop("id", "")
+            if name.startswith("note"):
+                self._tell(group, *self.notes[int(name.removeprefix("note"))])
+        return ElementTree.tostring(root, encoding="unicode")
+
+    def _tell(self, group: ElementTree.Element, variant: int, texts: list[str]) -> None:
+        group.set("data-v", str(variant))
+        marks = [group] if len(texts) == 1 else group.iter(f"{{{_SVG}}}use")
+        for mark, text in zip(marks, texts, strict=False):
+            mark.set("data-tip", text)
+
+    def legend(self, rows: list[Row], lines: dict[str, Any]) -> None:
+        """Name the variants above the figure.
+
+        Args:
+            rows: The results.
+            lines: What stands for each variant, by its name.
+        """
+        legend = self.figure.legend(
+            lines.values(),
+            lines,
+            loc="outside upper center",
+            frameon=False,
+            ncols=6,
+            fontsize=8,
         )
-    return {
-        "data": traces,
-        "layout": _layout(
-            showlegend=True,
-            legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-            margin={"l": 50, "r": 14, "t": 60, "b": 46},
-            height=330 + 5 * len(traces),  # room for the names
-            xaxis={"title": {"text": "epoch"}, "rangemode": "tozero"},
-            yaxis={"title": {"text": title}, "rangemode": "nonnegative"},
-        ),
-    }
+        kept = [i for i, row in enumerate(rows) if row.name in lines]
+        for i, line, text in zip(kept, legend.legend_handles, legend.get_texts(), strict=True):
+            self.note([line, text], i, text.get_text())
 
 
-def _faint(shade: str, opacity: float = 0.13) -> str:
-    r, g, b = (int(shade[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({r},{g},{b},{opacity})"
-
-
-def _classes(rows: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:
-    there = [row for row in rows if row["runs"]]
-    table = []
-    for name in classes:
-        values = [[run["per_class"].get(name) for run in row["runs"]] for row in there]
-        known = [[v for v in one if v is not None] for one in values]
-        table.append([sum(one) / len(one) if one else None for one in known])
-    few = len(classes) <= 30
-    return {
-        "data": [
-            {
-                "type": "heatmap",
-                "x": [row["name"] for row in there],
-                "y": classes,
-                "z": table,
-                "colorscale": [[0, "#f4f6f1"], [0.5, "#8fc1c9"], [1, "#0b4f6c"]],
-                "zmin": 0,
-                "zmax": max((v for one in table for v in one if v is not None), default=0) or 1,
-                "xgap": 2,
-                "ygap": 2,
-                "showscale": not few,
-                "texttemplate": "%{z:.3f}" if few else "",
-                "hovertemplate": "%{y}, %{x}<br>AP %{z:.4f}<extra></extra>",
-            }
-        ],
-        "layout": _layout(
-            height=90 + (30 if few else 16) * len(classes),
-            xaxis={"type": "category", "side": "top", "tickangle": -45, "dtick": 1},
-            yaxis={"type": "category", "autorange": "reversed"},
-            margin={"l": 50, "r": 10, "t": 30, "b": 10},
-        ),
-    }
-
-
-# -------------------------------------------------------------------------------------- matplotlib
-
-
-def save(rows: list[dict[str, Any]], folder: Path) -> list[str]:
-    """Write the figures for a paper, as PNG and SVG; return their names.
+def draw(rows: list[Row]) -> dict[str, Drawing]:
+    """Return the figures of a report by name.
 
     Args:
-        rows: From :func:`yolograft.compare.report.read`.
-        folder: Where.
+        rows: The results.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    folder.mkdir(parents=True, exist_ok=True)
-    style = {
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": "#e8e8e4",
-        "svg.hashsalt": "yolograft",
-    }
-    names = []
-    with rc_context(style):
-        for name, draw, size in (
-            ("pareto", _draw_pareto, (9, 3)),
-            ("differences", _draw_differences, (6, 1 + 0.28 * len(rows))),
-            ("curves", _draw_curves, (6, 3.4)),
+    found = {}
+    with rc_context(_STYLE):
+        for name, fill, height in (
+            ("pareto", _pareto, 3.2 + 0.05 * len(rows)),
+            ("differences", _differences, 1 + 0.28 * len(rows)),
+            ("curves", _curves, 3.4 + 0.05 * len(rows)),
         ):
-            figure = Figure(figsize=size, layout="constrained")
-            draw(figure, rows)
-            for suffix in ("png", "svg"):
-                meta = {"Date": None} if suffix == "svg" else None
-                figure.savefig(folder / f"{name}.{suffix}", dpi=200, metadata=meta)
-                names.append(f"{name}.{suffix}")
-    return names
+            drawing = Drawing(name, Figure(figsize=(9, height), layout="constrained"))
+            fill(drawing, rows)
+            found[name] = drawing
+    return found
 
 
-def _draw_pareto(figure: Any, rows: list[dict[str, Any]]) -> None:
-    for axes, (key, title) in zip(
-        figure.subplots(1, len(COSTS), sharey=True), COSTS.items(), strict=True
-    ):
+def _latency(row: Row) -> float | None:
+    return row.timing["1"].milliseconds if row.timing else None
+
+
+#: What AP is drawn over, each with the cost of a variant, in this unit.
+_COSTS: dict[str, Callable[[Row], float | None]] = {
+    "latency, ms per image": _latency,
+    "GFLOPs": lambda row: row.variant.gflops,
+    "parameters, millions": lambda row: row.variant.params / 1e6,
+}
+
+
+def _pareto(drawing: Drawing, rows: list[Row]) -> None:
+    all_axes, lines = drawing.figure.subplots(1, len(_COSTS), sharey=True), {}
+    for axes, (title, cost) in zip(all_axes, _COSTS.items(), strict=True):
         points = []
         for i, row in enumerate(rows):
-            x, total = cost(row, key), row["total"]["AP"]
+            x, total = cost(row), row.total["AP"]
             if x is None or not total.n:
                 continue
             points.append((x, total.mean))
-            reach = 0 if math.isnan(row["reach"]) else row["reach"]
-            marker = _mark(row, i)[1]
-            axes.errorbar(x, total.mean, reach, fmt=marker, color=color(row, i), capsize=3, ms=5)
-            axes.annotate(row["name"], (x, total.mean), (4, 4), textcoords="offset points", size=7)
-        line = front(points)
-        axes.step(*zip(*line, strict=True), where="post", ls=":", c="#999", zorder=0) if line else 0
+            reach = 0 if math.isnan(row.reach) else row.reach
+            marker, shade = _mark(row, i)[0], color(row, i)
+            lines[row.name] = bar = axes.errorbar(
+                x, total.mean, reach, fmt=marker, color=shade, capsize=2.5, ms=5, elinewidth=0.8
+            )
+            text = f"{row.name}: AP {total.mean:.4f} ± {reach:.4f}, {title}: {x:.4g}"
+            drawing.note(bar.get_children(), i, text)
+        if line := front(points):
+            axes.step(*zip(*line, strict=True), where="post", ls=":", c="#999", zorder=0)
         axes.set_xlabel(title)
-        axes.margins(x=0.2)
-    figure.axes[0].set_ylabel("AP")
+        axes.margins(x=0.1)
+    all_axes[0].set_ylabel("AP")
+    drawing.legend(rows, lines)
 
 
-def _draw_differences(figure: Any, rows: list[dict[str, Any]]) -> None:
-    axes = figure.subplots()
-    shown = [(i, r) for i, r in enumerate(rows) if r["paired"] and r["paired"].differences]
+def _differences(drawing: Drawing, rows: list[Row]) -> None:
+    axes = drawing.figure.subplots()
+    shown = [(i, row) for i, row in enumerate(rows) if row.paired and row.paired.differences]
     for y, (i, row) in enumerate(reversed(shown)):
-        pair, shade = row["paired"], color(row, i)
-        if not math.isnan(pair.low):
-            axes.plot([pair.low, pair.high], [y, y], color=shade, lw=1.5)
-        axes.plot(pair.mean, y, "|", color=shade, ms=14, mew=2)
-        values = list(pair.differences.values())
-        axes.plot(values, [y] * len(values), "o", color=shade, alpha=0.6, ms=5)
+        pair, shade = row.paired, color(row, i)
+        parts = axes.plot(pair.mean, y, "|", color=shade, ms=14, mew=2)
+        if pair.interval:
+            parts += axes.plot([pair.low, pair.high], [y, y], color=shade, lw=1.5)
+        text = f"{row.name}: mean {pair.mean:+.4f}, {pair.interval or 'no interval'}"
+        drawing.note(parts, i, text)
+        for seed, value in pair.differences.items():
+            dot = axes.plot(value, y, "o", color=shade, alpha=0.6, ms=5)
+            drawing.note(dot, i, f"{row.name}, seed {seed}: {value:+.4f}")
     axes.axvline(0, color=BASE, lw=1)
-    axes.set_yticks(range(len(shown)), [row["name"] for _, row in reversed(shown)])
+    axes.set_yticks(range(len(shown)), [row.name for _, row in reversed(shown)])
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlabel("AP minus the base's AP, same seed")
 
 
-def _draw_curves(figure: Any, rows: list[dict[str, Any]]) -> None:
-    axes = figure.subplots()
-    for i, row in enumerate(rows):
-        band = bands(row["runs"], "AP")
-        if not band:
-            continue
-        epochs, mean, low, high = zip(*band, strict=True)
-        axes.plot(epochs, mean, _mark(row, i)[3], color=color(row, i), label=row["name"], lw=1.5)
-        axes.fill_between(epochs, low, high, color=color(row, i), alpha=0.13, lw=0)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("AP on the validation split")
-    if axes.lines:
-        axes.legend(frameon=False, ncols=3)
+def _curves(drawing: Drawing, rows: list[Row]) -> None:
+    titles = {"AP": "AP on the validation split", "train_loss": "training loss"}
+    all_axes, lines = drawing.figure.subplots(1, len(titles)), {}
+    for axes, (key, title) in zip(all_axes, titles.items(), strict=True):
+        for i, row in enumerate(rows):
+            if not (band := bands(row, key)):
+                continue
+            epochs, mean, low, high = zip(*band, strict=True)
+            shade = color(row, i)
+            (line,) = axes.plot(epochs, mean, _mark(row, i)[1], color=shade, lw=1.5)
+            area = axes.fill_between(epochs, low, high, color=shade, alpha=0.1, lw=0)
+            drawing.note([line, area], i, row.name)
+            lines[row.name] = line
+            some = band[:: -(-len(band) // _POINTS)]
+            points = axes.plot([b[0] for b in some], [b[1] for b in some], "o", color=shade, ms=2.5)
+            texts = [f"{row.name}, epoch {b[0]}: {b[1]:.4f}" for b in some]
+            drawing.note(points, i, *texts)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(title)
+    drawing.legend(rows, lines)

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from copy import deepcopy
 from typing import Any
 
-from yolograft.compare import run
-from yolograft.compare.plan import Plan, Variant, decimals
+from yolograft.compare import keep
+from yolograft.compare.plan import disk
+from yolograft.compare.records import Plan, Variant
+from yolograft.compare.words import decimals, duration, render
+from yolograft.tables import aligned
 
 #: Images in a step of the probe on a processor, where time grows with them; a GPU gets the batch.
 _IMAGES = 2
 
-#: Steps that are timed, after one that is not.
+#: Steps that are timed, after warm-up.
 _STEPS = 3
 
 
 def _one(plan: Plan, variant: Variant) -> float:
     """Return the seconds of one run, about."""
     import torch
+    from torch.utils.benchmark import Timer
     from ultralytics.cfg import get_cfg
     from ultralytics.utils.torch_utils import select_device
 
-    from yolograft.graft.preview import host_model
+    from yolograft.ultra import build_model
 
     name = plan.devices[0]
     device = select_device(name, verbose=False)
     batch = plan.settings["batch"] if device.type == "cuda" else _IMAGES
     size = -(-plan.settings["imgsz"] // 32) * 32
-    model = host_model(deepcopy(variant.config)).to(device)
+    model = build_model(deepcopy(variant.config)).to(device)
     model.args = get_cfg(overrides={**plan.settings, "epochs": plan.epochs})
     image = torch.rand(batch, model.yaml.get("channels", 3), size, size, device=device)
 
@@ -39,22 +42,18 @@ def _one(plan: Plan, variant: Variant) -> float:
             found = model(image)
         if train:
             sum(_floats(found)).backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
 
-    spent = {}
-    for train in (True, False):
-        work(train)
-        taken = []
-        for _ in range(_STEPS):
-            start = time.perf_counter()
-            work(train)
-            taken.append(time.perf_counter() - start)
-        spent[train] = min(taken) / batch  # what else the machine does only adds to it
+    threads = torch.get_num_threads()
+    train, val = (
+        Timer("work(train)", globals={"work": work, "train": train}, num_threads=threads)
+        .timeit(_STEPS)
+        .mean
+        / batch
+        for train in (True, False)
+    )
     fraction = plan.settings.get("fraction", 1.0)
     share = fraction if isinstance(fraction, float) and fraction <= 1 else 1.0
-    epoch = plan.images["train"] * share * spent[True] + plan.images["val"] * spent[False]
-    return plan.epochs * epoch
+    return plan.epochs * (plan.images["train"] * share * train + plan.images["val"] * val)
 
 
 def _floats(found: Any) -> list:
@@ -74,9 +73,9 @@ def text(plan: Plan) -> str:
     Args:
         plan: What is compared.
     """
-    found = run.survey(plan)
-    stale, changes = run.others(found)
-    left = Counter(job["variant"] for job, record, _ in found if not record)
+    found = keep.survey(plan)
+    stale, changes = keep.stale(found)
+    left = Counter(one.job.variant.name for one in found if not one.record)
     here = plan.images["train"] > 0
     spent = {one.name: _one(plan, one) for one in plan.variants if here and left[one.name]}
     rows = [("variant", "what", "parameters", "GFLOPs", "finished", "time of a run")]
@@ -85,57 +84,16 @@ def text(plan: Plan) -> str:
         done = f"{len(plan.seeds) - left[one.name]} of {len(plan.seeds)}"
         about = duration(spent[one.name]) if one.name in spent else ""
         rows.append((one.name, f"{one.kind}: {one.source}", *cost, done, about))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = [
-        "  ".join(
-            cell.rjust(w) if n > 1 else cell.ljust(w)
-            for n, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    lines = [*table, "", *plan.notes]
-    lines += [plan.unequal] if plan.unequal else []
-    images = (
-        f" on {plan.images['train']} training and {plan.images['val']} validation images"
-        if here
-        else ""
-    )
-    lines.append(
-        f"{len(found)} runs of {plan.epochs} epochs{images}, "
-        f"seeds {', '.join(map(str, plan.seeds))}."
-    )
-    lines.append(f"Finished: {len(found) - left.total()}. Remaining: {left.total()}.")
-    if stale:
-        lines.append(
-            f"{len(stale)} runs in the folder are finished with other versions or settings "
-            f"({changes}): the comparison needs another --project, or --force."
-        )
-    if not here:
-        lines.append(
-            f"{plan.data}: the data are not here yet. The comparison downloads or draws them first."
-        )
-    elif left:
-        total = sum(spent[name] * count for name, count in left.items()) / len(plan.devices)
-        lines.append(
-            f"About {duration(total)} on {', '.join(plan.devices)} one run at a time each, and up "
-            f"to {plan.disk() / 1e9:.1f} GB in {plan.project}."
-        )
-        lines.append(
-            "The time is of the models alone: reading and augmenting images comes on top where it "
-            "is slower."
-        )
-    return "\n".join(lines)
-
-
-def duration(value: float) -> str:
-    """Return seconds in words of one unit or two.
-
-    Args:
-        value: Seconds.
-    """
-    value = round(value)
-    if value < 60:
-        return f"{value} s"
-    if value < 3600:
-        return f"{value // 60} min {value % 60:02} s"
-    return f"{value // 3600} h {value % 3600 // 60:02} min"
+    seconds = sum(spent.get(name, 0) * count for name, count in left.items())
+    return render(
+        "dry-run.txt",
+        plan=plan,
+        table=aligned(rows, right=(2, 3, 4, 5)),
+        total=len(found),
+        remaining=left.total(),
+        stale=stale,
+        changes=changes,
+        here=here,
+        seconds=seconds / len(plan.devices),
+        bytes=disk(plan),
+    ).rstrip()

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from yolograft.blocks.blend import Blend
-from yolograft.compare.plan import versions
+from yolograft.compare.jobs import versions
+from yolograft.compare.records import SpeedJob, SpeedRecord, Timing
 
 #: Batches that are timed.
 BATCHES = (1, 32)
@@ -28,45 +29,43 @@ ROUNDS, CALLS = 10, 3
 BUDGET = 60.0
 
 
-def measure(job: dict[str, Any]) -> dict[str, Any]:
+def measure(job: SpeedJob) -> SpeedRecord:
     """Return latencies of all models of a comparison.
 
     Args:
-        job: ``models`` by name, each a config; ``gates`` of each; ``imgsz``, ``device``, ``key``.
+        job: With ``device``.
     """
     from ultralytics.utils.torch_utils import select_device
 
-    device = select_device(job["device"], verbose=False)
+    device = select_device(job.device, verbose=False)
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     models = {
-        name: _fused(config, job["gates"][name], device, dtype)
-        for name, config in job["models"].items()
+        name: _fused(config, job.inputs.gates[name], device, dtype)
+        for name, config in job.models.items()
     }
-    found: dict[str, dict[str, Any]] = {name: {} for name in models}
-    size = -(-job["imgsz"] // 32) * 32
+    found: dict[str, dict[str, Timing]] = {name: {} for name in models}
+    size = -(-job.inputs.imgsz // 32) * 32
     for batch in BATCHES:
         for name, seconds in _times(models, batch, size, device, dtype).items():
             ordered = sorted(seconds)
             quarter = len(ordered) // 4
             median = statistics.median(ordered)
-            found[name][str(batch)] = {
-                "milliseconds": 1e3 * median,
-                "low": 1e3 * ordered[quarter],
-                "high": 1e3 * ordered[-1 - quarter],
-                "images_per_second": batch / median,
-                "calls": len(ordered),
-            }
-    return {
-        "id": "speed",
-        "key": job["key"],
-        "inputs": job["inputs"],
-        "kind": "speed",
-        "status": "finished",
-        "models": found,
-        "precision": str(dtype).removeprefix("torch."),
-        "imgsz": size,
-        "environment": environment(device),
-    }
+            found[name][str(batch)] = Timing(
+                milliseconds=1e3 * median,
+                low=1e3 * ordered[quarter],
+                high=1e3 * ordered[-1 - quarter],
+                images_per_second=batch / median,
+                calls=len(ordered),
+            )
+    return SpeedRecord(
+        id=job.id,
+        key=job.key,
+        inputs=job.inputs,
+        models=found,
+        precision=str(dtype).removeprefix("torch."),
+        imgsz=size,
+        environment=environment(device),
+    )
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -101,10 +100,10 @@ def device_name(device: torch.device) -> str:
 
 
 def gates(model: torch.nn.Module) -> list[float]:
-    """Return of each gate in a trained model what it comes to when the model is fused.
+    """Return for each residual gate of a trained model what it becomes when the model is fused.
 
     Args:
-        model: The host's.
+        model: From its checkpoint.
 
     Returns:
         0 and 1 for gates that leave one layer, 0.5 for those that keep both.
@@ -123,10 +122,10 @@ def _gates(model: torch.nn.Module) -> list[Blend]:
 def _fused(
     config: dict[str, Any], trained: list[float] | None, device: torch.device, dtype: torch.dtype
 ) -> torch.nn.Module:
-    """Return a model as its checkpoint runs: with gates that training has opened, or not."""
-    from yolograft.graft.preview import host_model
+    """Return a model as its checkpoint runs: with the gates that training has opened."""
+    from yolograft.ultra import build_model
 
-    model = host_model(dict(config)).eval()
+    model = build_model(dict(config)).eval()
     with torch.no_grad():
         for n, gate in enumerate(_gates(model)):
             gate.gamma.fill_(trained[n] if trained else 0.5)

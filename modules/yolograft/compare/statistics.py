@@ -24,6 +24,15 @@ class Summary:
     mean: float
     sd: float
 
+    def text(self, sign: str = "±") -> str:
+        """Return both in three places, or nothing where there is no value.
+
+        Args:
+            sign: Between the two.
+        """
+        spread = "" if math.isnan(self.sd) else f" {sign} {self.sd:.3f}"
+        return f"{self.mean:.3f}{spread}" if self.n else ""
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -48,6 +57,11 @@ class Paired:
     p: float
     holm: float
     verdict: str
+
+    @property
+    def interval(self) -> str:
+        """Return the interval in words; empty where there is none."""
+        return "" if math.isnan(self.low) else f"95 % interval {self.low:+.4f} to {self.high:+.4f}"
 
 
 def summarize(values: Sequence[float]) -> Summary:
@@ -77,7 +91,7 @@ def compare(
         name: {seed: values[seed] - reference[seed] for seed in sorted({*values} & {*reference})}
         for name, values in variants.items()
     }
-    tests = {name: _test(list(pair.values())) for name, pair in pairs.items()}
+    tests = {name: test(list(pair.values())) for name, pair in pairs.items()}
     corrected = dict(zip(tests, holm([p for *_, p in tests.values()]), strict=True))
     found = {}
     for name, pair in pairs.items():
@@ -88,19 +102,22 @@ def compare(
     return found
 
 
-def _test(differences: list[float]) -> tuple[float, float, float]:
-    """Return the interval of the mean and the p-value of it being zero."""
+def test(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the 95 % interval of the mean by Student's t, and the p-value of it being zero.
+
+    Args:
+        values: One per seed; of fewer than two, all three numbers are NaN.
+    """
     from scipy import stats
 
-    total = summarize(differences)
+    total = summarize(values)
     if total.n < 2:
         return math.nan, math.nan, math.nan
     if total.sd == 0:  # the same in every seed; t is 0/0 or infinite
         return total.mean, total.mean, 1.0 if total.mean == 0 else 0.0
-    error = total.sd / math.sqrt(total.n)
-    reach = error * float(stats.t.ppf(1 - ALPHA / 2, total.n - 1))
-    p = 2 * float(stats.t.sf(abs(total.mean) / error, total.n - 1))
-    return total.mean - reach, total.mean + reach, p
+    found = stats.ttest_1samp(values, 0.0)  # of differences: the paired test
+    interval = found.confidence_interval(1 - ALPHA)
+    return float(interval.low), float(interval.high), float(found.pvalue)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -122,7 +139,7 @@ def _verdict(total: Summary, p: float, corrected: float, tests: int) -> str:
     if total.n == 0:
         return "nothing to compare: no seed finished in both"
     if total.n == 1:
-        return "one seed tells nothing about chance"
+        return "one seed says nothing about chance"
     if corrected < ALPHA:
         return f"{'higher' if total.mean > 0 else 'lower'} than the base at {seeds}"
     if p < ALPHA:

@@ -1,17 +1,17 @@
-"""The trainer of a run: the host's own, with a start and an order of data that runs can share.
+"""The trainer of a run: the stock one, with a start and an order of data that runs can share.
 
 **Start.** The base is initialised from the seed. A variant is initialised from the same seed, then
 takes over what it shares with the base: the rows that a graft kept. From a base that is a
 checkpoint, a variant takes over what a warm start carries.
 
-**Order.** A run is cut into legs, a tenth of its epochs each. At the start of a leg the generators
-of chance and the order of the images are set from seed and epoch alone, and the loader begins
-anew: variants see the same images in the same order with the same augmentation.
+**Order.** A run is cut into legs, a tenth of its epochs each. At the start of a leg the random
+generators and the order of the images are set from seed and epoch alone, and the loader starts
+again: variants see the same images in the same order with the same augmentation.
 
 **Continuation.** At the end of a leg everything is stored in full precision: weights, their moving
 average, optimizer, scaler, the best so far. As a leg starts from that and from nothing else, a run
-that was killed ends in the numbers of an undisturbed one. The host's own resuming does not: it
-stores half precision and no generators.
+that was killed ends in the numbers of an undisturbed one. Ultralytics' own resuming does not:
+it stores half precision and no generators.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import math
 import random
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +27,8 @@ from ultralytics.utils import LOGGER
 
 from yolograft import files
 from yolograft.compare import evaluate
+from yolograft.compare.records import TrainJob, Variant
+from yolograft.compare.variants import load_checkpoint
 from yolograft.errors import ConfigError
 from yolograft.warm import transplant
 
@@ -39,23 +40,18 @@ def trainer_of(task: str) -> type:
     """Return the trainer for a task.
 
     Args:
-        task: ``detect``, ``segment``, ``pose`` or ``obb``.
+        task: As in ``YOLO.task_map``.
     """
-    from ultralytics.models import yolo
+    from ultralytics import YOLO
 
-    host = {
-        "detect": yolo.detect.DetectionTrainer,
-        "segment": yolo.segment.SegmentationTrainer,
-        "pose": yolo.pose.PoseTrainer,
-        "obb": yolo.obb.OBBTrainer,
-    }[task]
-    return type("RunTrainer", (_Run, host), {"job": None})
+    stock = YOLO.task_map.fget(None)[task]["trainer"]
+    return type("RunTrainer", (_Run, stock), {"job": None})
 
 
 class _Run:
-    """What a run adds to the host's trainer; ``job`` is set on the class before it is made."""
+    """What a run adds to the stock trainer; ``job`` is set on the class before it is made."""
 
-    job: dict[str, Any]
+    job: TrainJob
     first = over = closed = False  # first batch of a leg; all epochs done; no more mosaic
     usual: int | None = None  # accumulate, while another one stands in
 
@@ -70,26 +66,23 @@ class _Run:
         return None
 
     def _initial(self) -> torch.nn.Module:
-        job, seed = self.job, self.job["seed"]
-        model = self._build(job["config"], job["weights"], seed)
-        self.carried = (0, len(model.state_dict()))
-        if job["base"]:
-            weights = job["base"]["weights"]
-            base = self._build(job["base"]["config"], weights, seed)
-            count = carry(base, model) if weights else share(base, model, job["origins"])
-            self.carried = (count, len(model.state_dict()))
-        elif job["weights"]:
-            taken = _read_weights(job["weights"]).float().state_dict()
+        variant, base = self.job.variant, self.job.base
+        model = self._build(variant)
+        count = 0
+        if base:
+            start = self._build(base)
+            count = carry(start, model) if base.weights else share(start, model, variant.origins)
+        elif variant.weights:
+            taken = load_checkpoint(variant.weights).float().state_dict()
             own = model.state_dict()
-            same = sum(k in taken and taken[k].shape == v.shape for k, v in own.items())
-            self.carried = (same, len(own))
+            count = sum(k in taken and taken[k].shape == v.shape for k, v in own.items())
+        self.carried = (count, len(model.state_dict()))
         return model
 
-    def _build(self, config: dict, weights: str | None, seed: int) -> torch.nn.Module:
-        _seed(seed)
-        return self.get_model(
-            cfg=dict(config), weights=_read_weights(weights) if weights else None, verbose=False
-        )
+    def _build(self, one: Variant) -> torch.nn.Module:
+        _seed(self.job.inputs.seed)
+        weights = load_checkpoint(one.weights) if one.weights else None
+        return self.get_model(cfg=dict(one.config), weights=weights, verbose=False)
 
     # ------------------------------------------------------------------------------------- order
 
@@ -104,9 +97,9 @@ class _Run:
             return
         loader, reset = self.train_loader, type(self.train_loader).reset
 
-        def anew():  # the host calls it too, where it takes mosaic away
-            _seed(self.job["seed"], self.epoch)
-            loader.generator.manual_seed(self.job["seed"] * 1_000_003 + self.epoch)
+        def anew():  # Ultralytics calls it too, where it turns mosaic off
+            _seed(self.job.inputs.seed, self.epoch)
+            loader.generator.manual_seed(self.job.inputs.seed * 1_000_003 + self.epoch)
             data = loader.dataset
             if data.cache != "ram":  # mosaic draws from the images seen last
                 for i in data.buffer:
@@ -159,7 +152,7 @@ class _Run:
 
     def store(self) -> None:
         """Store the state at the end of a leg; called after each epoch."""
-        if self.over:  # the host calls once more, for the final evaluation
+        if self.over:  # called once more, for the final evaluation
             return
         now = time.monotonic()
         self.spent += now - self.since
@@ -189,22 +182,23 @@ class _Run:
         files.write(self.state_file, lambda stream: torch.save(state, stream))
 
     def final_eval(self):
-        """Evaluate the best checkpoint, unless the host has changed what was to be trained."""
+        """Evaluate the best checkpoint, unless Ultralytics has changed the batch."""
         self.over = True
-        if self.batch_size != self.job["settings"]["batch"]:
-            msg = f"out of memory at batch={self.job['settings']['batch']}; give all a smaller one"
+        batch = self.job.inputs.settings["batch"]
+        if self.batch_size != batch:
+            msg = f"out of memory at batch={batch}; give all runs a smaller one"
             raise RuntimeError(msg)
         super().final_eval()
 
     def get_validator(self):
-        """Return the host's validator, which also notes what the trained model finds."""
+        """Return the stock validator, which also keeps what the trained model finds."""
         validator = super().get_validator()
         validator.__class__ = evaluate.noting(type(validator))
         return validator
 
 
 def callbacks(trainer: _Run) -> None:
-    """Hook a run into the host's training loop, beside the trackers' own callbacks.
+    """Hook a run into Ultralytics' training loop, beside the trackers' own callbacks.
 
     Args:
         trainer: Before it trains.
@@ -282,9 +276,3 @@ def _seed(seed: int, epoch: int = 0) -> None:
     random.seed(value)
     np.random.seed(value)
     torch.manual_seed(value)
-
-
-def _read_weights(path: str) -> torch.nn.Module:
-    from yolograft.compare.plan import load_checkpoint
-
-    return load_checkpoint(path)

@@ -8,7 +8,7 @@ from yolograft.config import origin, scale
 from yolograft.config.write import flow
 from yolograft.graft.make import Graft
 from yolograft.tables import aligned
-from yolograft.ultra import host_model
+from yolograft.ultra import build_model
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ def figures(config: dict, rows: set[int], imgsz: int) -> Figures:
         rows: Rows to count by themselves, too.
         imgsz: Pixels of the image's sides.
     """
-    model = host_model(config)  # what cannot be built is not tried again
+    model = build_model(config)  # what cannot be built is not tried again
     try:
         return _count(model, rows, imgsz, "meta")
     except (RuntimeError, NotImplementedError):
-        return _count(host_model(config), rows, imgsz, "cpu")
+        return _count(build_model(config), rows, imgsz, "cpu")
 
 
 def _count(model, rows: set[int], imgsz: int, device: str) -> Figures:
