@@ -106,7 +106,7 @@ def stub() -> str:
     lines = [f"from {modules[name]} import {name} as {name}" for name in sorted(modules)]
     lines.sort(key=lambda line: line.split()[1])
     imports = "\n".join(["from yolograft.blocks._row import Block", *lines])
-    return f"# {NOTE}\n{imports}\n\nBLOCKS: list[Block]\n"
+    return f"# ruff: noqa: I001\n# {NOTE}\n{imports}\n\nBLOCKS: list[Block]\n"
 
 
 # ---------------------------------------------------------------------------------------- a block

@@ -1,3 +1,4 @@
+# ruff: noqa: I001
 # Written by `python scripts/generate.py`; do not edit.
 from yolograft.blocks._row import Block
 from yolograft.blocks.acmix import ACmix as ACmix
@@ -12,8 +13,8 @@ from yolograft.blocks.non_local import NonLocal as NonLocal
 from yolograft.blocks.se import SE as SE
 from yolograft.blocks.sk import SKConv as SKConv
 from yolograft.blocks.sk import SKUnit as SKUnit
-from yolograft.blocks.spd import SpaceToDepth as SpaceToDepth
 from yolograft.blocks.spd import SPDConv as SPDConv
+from yolograft.blocks.spd import SpaceToDepth as SpaceToDepth
 from yolograft.blocks.stn import STN as STN
 from yolograft.blocks.strip import MixedPooling as MixedPooling
 from yolograft.blocks.strip import StripPooling as StripPooling
