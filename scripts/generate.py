@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Write what follows from the table of blocks and the recipes, or check that it is written.
 
-These are `cfg/yolov8-RECIPE.yaml` for each recipe, the table of blocks in README.md, and a page for
-each block in `docs/blocks`. With --check, nothing is written: stale files are listed, and the exit
-status is 1 if there are any.
+These are `cfg/yolov8-RECIPE.yaml` for each recipe, the table of blocks in README.md, a page for
+each block in `docs/blocks`, and the names of the blocks for editors. With --check, nothing is
+written: stale files are listed, and the exit status is 1 if there are any.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import yolograft
-from yolograft import files, registry, signatures
+from yolograft import blocks, files, registry, signatures
 from yolograft.blocks._row import Block
 from yolograft.graft import file, graft, recipes
 from yolograft.graft.recipes import Recipe
@@ -73,6 +73,7 @@ def all_files() -> Iterator[tuple[Path, str]]:
             f"README.md: no place for the table\n\nHint: write {START.strip()} and {END.strip()}"
         )
     yield readme, "".join((before, START, table("docs/blocks/"), END, after))
+    yield ROOT / "modules" / "yolograft" / "blocks" / "__init__.pyi", stub()
     folder = ROOT / "docs" / "blocks"
     yield folder / "index.md", f"<!-- {NOTE} -->\n\n# Blocks\n\n{table('')}\n"
     for block in registry.OURS:
@@ -96,6 +97,16 @@ def config(recipe: Recipe) -> str:
         for one in paragraphs
     )
     return f"{header}\n\n{text.partition(chr(10) * 2)[2]}"
+
+
+def stub() -> str:
+    """Return the names of `yolograft.blocks`, which Python finds by itself and editors do not."""
+    classes = [getattr(blocks, name) for name in blocks.__all__]
+    lines = [f"from {c.__module__} import {c.__name__} as {c.__name__}" for c in classes]
+    lines.append("from yolograft.blocks._row import Block")
+    return "\n".join(
+        [f"# {NOTE}", "# ruff: noqa: I001", "", *sorted(lines), "", "BLOCKS: list[Block]", ""]
+    )
 
 
 # ---------------------------------------------------------------------------------------- a block

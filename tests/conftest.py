@@ -13,6 +13,58 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the cores are shared by pytest'
 os.environ.setdefault("CI", "true")  # OpenVINO sends no statistics then
 
 
+#: Skips that are right everywhere. With YOLOGRAFT_CI set, any other one is a failure.
+MAY_SKIP = (
+    "needs a GPU",
+    "there is a GPU",
+    "no safe load in this Ultralytics",
+    "YOLOGRAFT_TEST_DATA",
+)
+
+
+#: Fixtures that take seconds: the stock command in a process of its own, whole trainings.
+LONG = {"yolo", "whole", "cells"}
+
+
+def pytest_collection_modifyitems(items):
+    """Give the mark ``quick`` to one case of each test, the first, unless it is slow or long.
+
+    A test with the mark ``each`` gives one case for each value of that argument.
+    """
+    seen = set()
+    for item in items:
+        if any(map(item.get_closest_marker, ("slow", "long"))) or LONG & {*item.fixturenames}:
+            continue
+        case = [item.nodeid.partition("[")[0]]
+        for mark in item.iter_markers("each"):
+            case += [
+                getattr(value := item.callspec.params[name], "block", value) for name in mark.args
+            ]
+        if tuple(case) not in seen:
+            seen.add(tuple(case))
+            item.add_marker("quick")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """In CI, a test that skips fails."""
+    return _without_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report():
+    """In CI, a file that skips fails."""
+    return _without_skip((yield))
+
+
+def _without_skip(report):
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("YOLOGRAFT_CI"):
+        reason = report.longrepr[2]
+        if not any(text in reason for text in MAY_SKIP):
+            report.outcome, report.longrepr = "failed", f"Nothing is skipped in CI. {reason}"
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     import torch

@@ -156,6 +156,7 @@ def test_verdicts():
     ]
 
 
+@pytest.mark.long
 def test_run(tmp_path):
     out = tmp_path / "a" / "bench.json"
     page = tmp_path / "bench.md"

@@ -577,7 +577,7 @@ def test_a_checkpoint_with_entry_point_blocks_under_safe_load(installed, yolo, t
     small = ["imgsz=64", "batch=1", "workers=0", "plots=False", "device=cpu"]
     small += [f"project={tiny}/runs"]
     args = ["val", f"model={tiny}/mine.pt", f"data={tiny}/data.yaml", *small]
-    assert "all" in yolo(*args, cwd=tiny, env=env)
+    assert re.search(r"^ +all +1 +1 ", yolo(*args, cwd=tiny, env=env), re.M)
 
 
 @safe
@@ -644,6 +644,7 @@ def test_a_reload_of_the_host_is_wrapped_again():
     assert out.split()[-1] == "CBAM"
 
 
+@pytest.mark.long
 def test_two_threads_import_the_host_at_once():
     out = run(
         """

@@ -28,13 +28,14 @@ def test_every_recipe_has_a_config_and_every_block_a_page():
     assert written == {
         "README.md",
         "docs/blocks/index.md",
+        "modules/yolograft/blocks/__init__.pyi",
         *(f"cfg/yolov8-{name}.yaml" for name in FACTS),
         *(f"docs/blocks/{block.name}.md" for block in registry.OURS),
     }
 
 
 def test_stale_files_are_listed_and_written(tmp_path, monkeypatch, capsys):
-    for name in ("cfg", "docs/blocks"):
+    for name in ("cfg", "docs/blocks", "modules/yolograft/blocks"):
         shutil.copytree(ROOT / name, tmp_path / name)
     readme = (ROOT / "README.md").read_text()
     (tmp_path / "README.md").write_text(readme.replace("`yolov8-se.yaml` |", "`old.yaml` |"))

@@ -3,10 +3,12 @@
 import csv
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from ultralytics.nn import tasks
 
 from yolograft.files import CFG
 from yolograft.graft import file, graft
+
+pytestmark = pytest.mark.long
 
 #: One config for each way in: attention behind stages, a convolution inside them that exports by
 #: another path, a down-sampling, a backbone. The others are under `pytest -m slow`.
@@ -53,10 +57,9 @@ def run(request, shapes, yolo, tmp_path_factory):
     place = [f"project={folder / 'runs'}", "name=first"]
     process = yolo("detect", "train", *train, *place, cwd=folder, wait=False)
     last = run / "weights" / "last.pt"
-    while not last.exists() or not (run / "results.csv").exists():
+    while not zipfile.is_zipfile(last):  # it is once it is written to its end
         assert process.poll() is None, "the training ended before it could be killed"
         time.sleep(0.05)
-    time.sleep(0.3)  # let the checkpoint be written to its end
     process.kill()
     process.wait()
     assert len(results(run)) < 3
@@ -75,7 +78,8 @@ def test_killed_and_resumed_training_ends_with_finite_losses(run):
 
 def test_val_and_predict(run, shapes, yolo):
     best = run / "weights" / "best.pt"
-    assert "all" in yolo("val", f"model={best}", f"data={shapes}", *SMALL, cwd=run)
+    out = yolo("val", f"model={best}", f"data={shapes}", *SMALL, cwd=run)
+    assert re.search(r"^ +all +60 +270 ", out, re.M)  # images and objects of the split
     source = shapes.parent / "shapes" / "images" / "val" / "000.png"
     place = [f"project={run}", "name=predict"]
     yolo("predict", f"model={best}", f"source={source}", "imgsz=64", "conf=0.01", *place, cwd=run)
@@ -86,7 +90,8 @@ def test_a_checkpoint_fine_tunes_without_autoload(run, shapes, yolo):
     best, tune = run / "weights" / "best.pt", ["epochs=1", *SMALL]
     args = ["train", f"model={best}", f"data={shapes}", *tune]
     out = yolo(*args, cwd=run, env={"YOLOGRAFT_AUTOLOAD": "0"})
-    assert "Transferred" in out
+    carried, of = re.search(r"Transferred (\d+)/(\d+) items", out).groups()
+    assert carried == of
 
 
 @pytest.mark.skipif(not hasattr(tasks, "_SafeLoad"), reason="this Ultralytics has no safe load")
@@ -284,7 +289,8 @@ def test_a_notebook_session(shapes, tmp_path, monkeypatch):
     assert seen
     again = YOLO(tmp_path / "cell" / "weights" / "best.pt")
     assert isinstance(again.model.model[0], SPDConv)
-    assert again.val(data=shapes, imgsz=64, plots=False, device="cpu").box.map >= 0
+    found = again.val(data=shapes, imgsz=64, plots=False, device="cpu")
+    assert found.nt_per_class.sum() == 270  # objects of the split
     assert len(again.predict(shapes.parent / "shapes/images/val/001.png", imgsz=64)) == 1
     again.train(data=shapes, project=tmp_path, name="more", **TINY)
 
@@ -295,7 +301,8 @@ def test_tune(shapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = YOLO("yolov8n-sk.yaml")
     model.tune(data=str(shapes), iterations=2, project=str(tmp_path), val=False, **TINY)
-    assert list(tmp_path.rglob("best_hyperparameters.yaml"))
+    [file] = tmp_path.rglob("best_hyperparameters.yaml")
+    assert yaml.safe_load(file.read_text())["lr0"] > 0
 
 
 def test_benchmark_with_onnx(shapes, yolo, tmp_path):
@@ -306,4 +313,5 @@ def test_benchmark_with_onnx(shapes, yolo, tmp_path):
     args = [f"data={shapes}", "imgsz=64", "format=onnx", "device=cpu"]
     out = yolo("benchmark", "model=model.pt", *args, cwd=tmp_path)
     assert Path(tmp_path / "model.onnx").exists()
-    assert "ONNX" in out
+    [row] = [line for line in out.splitlines() if re.search(r"\bONNX +[✅❎❌]", line)]
+    assert "✅" in row

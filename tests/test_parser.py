@@ -74,9 +74,14 @@ def test_from_and_savelist_are_the_rows_own():
 
 
 def test_block_as_first_row():
-    for row in ([-1, 1, "SpaceToDepth", []], [-1, 1, "SPDConv", [8]], [-1, 1, "CBAM", []]):
-        model, save = parse([row, [-1, 1, "Conv", [8]]])
-        run(model.eval(), save, torch.randn(1, 3, 16, 16))
+    for name, args, width, size in (
+        ("SpaceToDepth", [], 12, 8),
+        ("SPDConv", [24], 24, 8),
+        ("CBAM", [], 3, 16),
+    ):
+        model, save = parse([[-1, 1, name, args], [-1, 1, "Conv", [8]]])
+        assert model[1].conv.in_channels == width
+        assert run(model.eval(), save, torch.randn(1, 3, 16, 16)).shape == (1, 8, size, size)
 
 
 def test_repeats_spend_the_stride_once():

@@ -83,6 +83,7 @@ def gradients(module, x):
 # The mathematics
 
 
+@pytest.mark.each("case")
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_matches_reference(case, size, training):
     module, x = case.build().train(training), case.input(*size)

@@ -391,6 +391,7 @@ def test_names_in_other_scripts(tmp_path, monkeypatch):
     forget()
 
 
+@pytest.mark.long
 def test_never_a_unicode_error(tmp_path):
     data = content(3)
     data["categories"][0]["name"] = "猫 \U0001f431 \u202e"

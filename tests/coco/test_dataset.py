@@ -114,6 +114,7 @@ def test_targets_are_those_of_label_files(coco, build, tmp_path, task, split):
         same(seeded(ours, i), seeded(plain, i))
 
 
+@pytest.mark.long
 def test_losses_are_those_of_label_files(coco, tmp_path):
     from ultralytics.models.yolo.detect import DetectionTrainer
 

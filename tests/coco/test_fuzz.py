@@ -144,7 +144,7 @@ def test_damaged_yaml(base, tmp_path, build, seed):
             continue
         account(dataset, tmp_path / "annotations" / "val.json")
         passed += 1
-    assert passed < 35
+    assert 0 < passed < 35
 
 
 def test_damaged_truth_never_stops_a_validation(base, tmp_path):

@@ -309,6 +309,7 @@ print("\\n" + json.dumps([seconds, memory("VmHWM") - before, len(found.boxes)]))
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 @pytest.mark.parametrize("form", ["runs", pytest.param("text", marks=pytest.mark.slow)])
 def test_many_masks_take_little(tmp_path, form):

@@ -75,6 +75,7 @@ def test_while_it_starts(seconds, group, tiny, tmp_path):
     assert found == (130, "", LINE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
 def test_while_runs_train(group, tiny, tmp_path):
     """Their processes end too, and the folder can be continued."""
@@ -105,6 +106,7 @@ def test_late(pattern, tiny, tmp_path):
     assert (project / "report.html").is_file()
 
 
+@pytest.mark.long
 def test_while_data_are_drawn(tiny, tmp_path):
     """The folder that was being drawn into is gone."""
     target = tmp_path / "drawn" / "shapes"

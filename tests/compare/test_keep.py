@@ -185,6 +185,7 @@ def _again(made):
     return engine.ran
 
 
+@pytest.mark.long
 def test_variants_and_seeds_come_and_go(make):
     assert len(_again(make(["ca", "se"], seeds=2))) == 9
     assert _again(make(["se", "ca"], seeds=2)) == []
@@ -196,6 +197,7 @@ def test_variants_and_seeds_come_and_go(make):
     assert _again(make(["se", "gc"])) == ["gc-seed0", "speed"]
 
 
+@pytest.mark.long
 def test_a_dearer_variant_gets_its_own_control_and_the_first_one_stays(make):
     assert "yolov77n-wide-seed0" in _again(make(["ca"]))
     dear = make(["ca", "combo"])

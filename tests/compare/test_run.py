@@ -124,6 +124,7 @@ def _written(project, pattern):
     return found
 
 
+@pytest.mark.long
 def test_a_training_ends_with_the_comparison(tiny, tmp_path):
     made = plan.make(
         "yolov8n.yaml", ["ca"], str(tiny), 1, 50, tmp_path, {"imgsz": 32, "device": "cpu"}

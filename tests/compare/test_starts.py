@@ -51,6 +51,7 @@ def _patch(file, recipe, target, *more):
     return target
 
 
+@pytest.mark.long
 def test_equal_starts_are_not_stopped(make, model, trained, tmp_path):
     """A base and recipes; a trained base, recipes, its grafted copies, and what it can start."""
     assert make(model, "ca", {"name": "same", "model": model}).unequal == ""
@@ -183,6 +184,7 @@ def dry(model, tmp_path, monkeypatch, capsys):
     return call
 
 
+@pytest.mark.long
 def test_a_dry_run_counts_what_is_finished(dry, make, model, tiny):
     made = make(model, "ca")
     run.run(made, Instant())

@@ -163,6 +163,7 @@ def test_help_teaches(capsys):
         assert word in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_train_resume_val(direct, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     before = sorted((tmp_path / "set").rglob("*"))
