@@ -2,8 +2,8 @@
 """Write what follows from the table of blocks and the recipes, or check that it is written.
 
 These are `cfg/yolov8-RECIPE.yaml` for each recipe, the table of blocks in README.md, a page for
-each block in `docs/blocks`, and the names of the blocks for editors and type checkers. With
---check, nothing is written: stale files are listed, and the exit status is 1 if there are any.
+each block in `docs/blocks`, and the names of the blocks for editors. With --check, nothing is
+written: stale files are listed, and the exit status is 1 if there are any.
 """
 
 from __future__ import annotations
@@ -100,13 +100,13 @@ def config(recipe: Recipe) -> str:
 
 
 def stub() -> str:
-    """Return the names of the blocks, which are collected when the package is imported."""
-    modules = {"HRModule": "yolograft.blocks.hrnet"}
-    modules |= {block.name: block.cls.__module__ for block in blocks.BLOCKS}
-    lines = [f"from {modules[name]} import {name} as {name}" for name in sorted(modules)]
-    lines.sort(key=lambda line: line.split()[1])
-    imports = "\n".join(["from yolograft.blocks._row import Block", *lines])
-    return f"# ruff: noqa: I001\n# {NOTE}\n{imports}\n\nBLOCKS: list[Block]\n"
+    """Return the names of `yolograft.blocks`, which Python finds by itself and editors do not."""
+    classes = [getattr(blocks, name) for name in blocks.__all__]
+    lines = [f"from {c.__module__} import {c.__name__} as {c.__name__}" for c in classes]
+    lines.append("from yolograft.blocks._row import Block")
+    return "\n".join(
+        [f"# {NOTE}", "# ruff: noqa: I001", "", *sorted(lines), "", "BLOCKS: list[Block]", ""]
+    )
 
 
 # ---------------------------------------------------------------------------------------- a block

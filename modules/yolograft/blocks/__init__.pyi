@@ -1,5 +1,6 @@
-# ruff: noqa: I001
 # Written by `python scripts/generate.py`; do not edit.
+# ruff: noqa: I001
+
 from yolograft.blocks._row import Block
 from yolograft.blocks.acmix import ACmix as ACmix
 from yolograft.blocks.aspp import ASPP as ASPP
