@@ -163,7 +163,7 @@ BAD = [
     (["--recipes", "yolov8n-cls.yaml"], "the task classify has none"),
     (["--recipes", "yolov8n-seg.yaml"], "yolov8n-seg is for segment, the base for detect"),
     (["--seeds", "0"], "seeds=0: must be a positive integer"),
-    (["--data", "nowhere.yaml"], "nowhere.yaml: the data set cannot be used"),
+    (["--data", "nowhere.yaml"], "nowhere.yaml: the dataset cannot be used"),
     (["device=7"], "device=7: there is no device 7"),
     (["batch=-1"], "batch=-1: every variant needs the same batch"),
     (["seed=3"], "seed=3: a comparison sets this itself\n\nHint: give --seeds"),

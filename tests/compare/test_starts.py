@@ -216,7 +216,7 @@ def test_a_dry_run_refuses_data_that_nobody_can_fetch(tmp_path, model, capsys):
     file.write_text(yaml.safe_dump(content))
     words = ["--base", model, "--recipes", "ca", "--data", str(file), "--dry-run", "device=cpu"]
     assert cli.main(["compare", *words]) == 2
-    assert "the data set cannot be used" in capsys.readouterr().err
+    assert "the dataset cannot be used" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------- command line

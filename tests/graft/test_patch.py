@@ -756,3 +756,26 @@ def test_a_recipe_may_be_gone_once_a_model_is_trained(here, shapes, yolo):
     out = yolo("train", "resume", f"model={weights / 'epoch0.pt'}", cwd=here)
     assert "Resuming training" in out
     assert registry.find("SE").load().__module__ in out  # the table shows the grafted rows
+
+
+class OnlyReal(nn.Module):
+    """Somebody's block that cannot run without memory."""
+
+    def __init__(self, c):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(c))
+
+    def forward(self, x):
+        if x.is_meta:
+            msg = "this block needs real memory"
+            raise RuntimeError(msg)
+        return x * self.weight[:, None, None]
+
+
+@pytest.mark.parametrize("block", ["STN", "OnlyReal"])
+def test_the_preview_counts_blocks_that_need_real_memory(block, own_blocks):
+    yolograft.register(OnlyReal)
+    result = graft("yolov8n.yaml", {"steps": [{"insert": block, "at": {"rows": [9]}}]})
+    line = next(line for line in preview.text(result).splitlines() if line.startswith("+"))
+    assert line.split()[1:3] == ["10", block]
+    assert line.split()[-1] == "256x20x20"

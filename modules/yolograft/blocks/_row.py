@@ -41,8 +41,8 @@ class Block:
             it takes in a trained model; returns the tensors that the block starts with, see
             :class:`yolograft.blocks._carry.Carried`.
         drifts: Why training takes a block that starts exactly as the convolution did to other
-            weights than the convolution's training would. With ``warm: exact`` such a block gets a
-            residual gate all the same.
+            weights than the convolution's training would. With ``warm: exact`` such a block still
+            gets a residual gate.
         nondeterministic: Why the gradient on CUDA is not deterministic.
         no_gradient: Parameters that never get a gradient.
     """

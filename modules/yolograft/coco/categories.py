@@ -63,7 +63,7 @@ def check_categories(index: Index, plan: dict[str, Any]) -> None:
     refuse(
         f"{plan['first']} and {index.file} have different categories: {pairs}"
         + (f", ... {len(keys)} in all" if len(keys) > 3 else ""),
-        "give all JSON files of a data set the same list of categories, used or not",
+        "give all JSON files of a dataset the same list of categories, used or not",
     )
 
 

@@ -23,7 +23,9 @@ def check(name: str, fetch: bool = True) -> tuple[str, dict[str, Any]]:
     Raises:
         ConfigError: If there is none, or a split is missing.
     """
-    from ultralytics.data.utils import check_det_dataset, check_file
+    from ultralytics.data.utils import check_file
+
+    from yolograft.coco.config import check_data
 
     if not fetch and "://" in name:
         return name, {}
@@ -31,13 +33,13 @@ def check(name: str, fetch: bool = True) -> tuple[str, dict[str, Any]]:
         file = Path(check_file(name)).resolve()
         if not fetch and (later := _later(file)) is not None:
             return str(file), later
-        data = check_det_dataset(str(file))
+        data = check_data(str(file))
     except ConfigError:
         raise
     except Exception as error:
         text = " ".join(str(error).split())
         hint = "a data YAML has `train`, `val` and `names`; the folders have to exist"
-        msg = f"{name}: the data set cannot be used: {text}\n\nHint: {hint}"
+        msg = f"{name}: the dataset cannot be used: {text}\n\nHint: {hint}"
         raise ConfigError(msg) from error
     for split in ("train", "val"):
         if not data.get(split):
@@ -50,12 +52,12 @@ def check(name: str, fetch: bool = True) -> tuple[str, dict[str, Any]]:
 def _later(file: Path) -> dict[str, Any] | None:
     """Return what a YAML says of the classes of data that a start would fetch; else ``None``."""
     import yaml
-    from ultralytics.data.utils import check_det_dataset
+    from yolograft.coco.config import check_data
 
     if file.is_file() and file.suffix not in (".yaml", ".yml"):
         return {}  # an archive, which Ultralytics would unpack
     try:
-        check_det_dataset(str(file), autodownload=False)
+        check_data(str(file), autodownload=False)
     except Exception:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or not content.get("download"):
