@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch import nn
 from ultralytics.engine.model import yaml_model_load
 from ultralytics.nn import tasks
 from ultralytics.utils import LOGGER, ROOT
@@ -13,7 +14,7 @@ from ultralytics.utils import LOGGER, ROOT
 import yolograft
 from yolograft import ConfigError, cli, registry
 from yolograft.files import CFG
-from yolograft.graft import edits, file, graft, recipes
+from yolograft.graft import edits, file, graft, preview, recipes
 from yolograft.graft.graph import Graph
 from yolograft.graft.splice import splice
 

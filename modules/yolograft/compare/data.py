@@ -52,6 +52,7 @@ def check(name: str, fetch: bool = True) -> tuple[str, dict[str, Any]]:
 def _later(file: Path) -> dict[str, Any] | None:
     """Return what a YAML says of the classes of data that a start would fetch; else ``None``."""
     import yaml
+
     from yolograft.coco.config import check_data
 
     if file.is_file() and file.suffix not in (".yaml", ".yml"):
