@@ -100,7 +100,7 @@ def _row(
     variant: Variant,
     runs: list[TrainRecord],
     paired: statistics.Paired | None,
-    timing: dict[str, Timing] | None,
+    timing: dict[str, Timing],
 ) -> Row:
     measured = {
         name: [r.metrics[name] for r in runs if r.metrics[name] is not None] for name in METRICS
