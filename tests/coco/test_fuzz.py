@@ -234,12 +234,13 @@ def test_polygons_far_outside_take_no_memory(base, tmp_path):
     base["annotations"][1]["segmentation"] = []
     file = write(tmp_path / "annotations" / "train.json", base)
     script = (
-        "import sys, resource; sys.path.insert(0, sys.argv[2])\n"
+        "import sys, resource; sys.path[:0] = sys.argv[2:4]\n"
         "from test_metrics import record\n"
         "held = record(sys.argv[1], [], 'segment')\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))\n"
         "assert held.evaluate()['segm']['AP'] == 0\n"
     )
-    command = [sys.executable, "-c", script, file, Path(__file__).parent]
+    folders = Path(__file__).parent, Path(__file__).parents[1]
+    command = [sys.executable, "-c", script, file, *folders]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]

@@ -12,6 +12,7 @@ from ultralytics.nn.tasks import DetectionModel
 from yolograft import cli
 from yolograft.compare import plan, records, report, run, speed, variants
 from yolograft.errors import ConfigError
+from yolograft.graft import make as grafts
 
 from .instant import Instant, trainings
 
@@ -33,7 +34,7 @@ def trained(model, tmp_path):
 
     def call(name, seed=0, yaml=model):
         torch.manual_seed(seed)
-        one = DetectionModel(make.load_base(yaml), nc=5, verbose=False)
+        one = DetectionModel(grafts.load_base(yaml), nc=5, verbose=False)
         for module in one.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -17,7 +17,7 @@ from yolograft.blocks._row import Block, NoGradient
 
 
 class GlobalContext(nn.Module):
-    """Add to every position, or scale it by, a vector computed from one attention-weighted mean of the map.
+    """Add to every position, or scale it by, a vector read from one weighted mean of the map.
 
     Paper: Cao et al., ICCVW 2019, https://arxiv.org/abs/1904.11492, Eq. 4-6::
 

@@ -465,9 +465,9 @@ def adopt(project: Path) -> None:
         project: Folder of a comparison.
     """
     for file in _old(project):
-        target = project / "runs" / file.stem / "record.json"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file, target)
+        folder = project / "runs" / file.stem
+        folder.mkdir(parents=True, exist_ok=True)
+        os.replace(file, folder / "record.json")
 
 
 def _old(project: Path) -> list[Path]:
