@@ -24,7 +24,7 @@ from yolograft.config import rows, scale
 from yolograft.config.check import check_evaluated
 from yolograft.config.labels import split
 from yolograft.errors import ConfigError, nearest, refuse
-from yolograft.roles import ROLES, UNCHANGED, BlockRow, Role
+from yolograft.roles import UNCHANGED, BlockRow, Role
 
 #: A row of the table that the stock parser prints.
 _LINE = re.compile(
@@ -196,7 +196,7 @@ def _check_arguments(row: _Row) -> None:
     if not row.stage:  # there, they are the stage's own
         row.role.check_row(row)
         allowed = row.role.positional(derived, others)
-        if row.role is not ROLES["classifier"]:
+        if not row.role.takes_classes:
             width, *rest = row.positional or [None]
             if len(row.positional) > len(allowed):
                 extra = row.positional[len(allowed)]
@@ -272,7 +272,7 @@ def _build_backbones(
     """
     built = {}
     for i, row in ours.items():
-        if row.role is not ROLES["backbone"]:
+        if not row.role.several_maps:
             continue
         first = scale.alone(config, deepcopy(planned[: i + 1]))
         built[i] = _build(config, row, stock(first, ch, False)[0][i])

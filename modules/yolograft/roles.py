@@ -17,6 +17,9 @@ from yolograft.errors import refuse
 if TYPE_CHECKING:
     from torch import nn
 
+#: Ultralytics sets these on every layer of a model, so a block cannot own them.
+RESERVED = ("i", "f", "type", "np")
+
 #: A stand-in that returns its map unchanged, and learns its width: the loop of Ultralytics' parser
 #: replaces a string that names one of its variables (as `nc` in the row of a head), and ``ch``
 #: lists the widths so far.
@@ -115,6 +118,8 @@ class Role:
         halves: Whether the map is half the size afterwards, whatever the arguments.
         reads_many: Whether a row may read several rows.
         one_map: Whether one map comes out.
+        several_maps: Whether a list of maps comes out, whose widths are in ``out_channels``.
+        takes_classes: Whether a row has to give the number of classes, and nothing else.
         once: Why a row cannot repeat the block, and what to do instead.
     """
 
@@ -129,6 +134,8 @@ class Role:
     halves: ClassVar[bool] = False
     reads_many: ClassVar[bool] = False
     one_map: ClassVar[bool] = True
+    several_maps: ClassVar[bool] = False
+    takes_classes: ClassVar[bool] = False
     once: ClassVar[tuple[str, str]] = ("", "")
 
     def __str__(self):
@@ -320,6 +327,7 @@ class Backbone(Role):
     about = "returns several maps, read by Index rows"
     prefix = ("c1",)
     one_map = False
+    several_maps = True
     once = Down.once
 
     def positional(self, names: tuple[str, ...], others: list[str]) -> tuple[str, ...]:
@@ -344,6 +352,7 @@ class Classifier(Role):
     about = "ends a classification net; reads one map or several"
     prefix = ("c1", "c2")
     reads_many = True
+    takes_classes = True
     one_map = False
     once = ("a model has one classifier", "use 1")
 

@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import Any
 
-from yolograft.roles import ROLES, Role, Widths
+from yolograft.roles import Role, Widths
 
 #: What constructors call the width that comes in, the one that goes out, one that stays, and the
 #: number of classes; lower case, underscores left out.
@@ -103,7 +103,7 @@ def widths(cls: type, role: Role) -> tuple[str, ...] | None:
             names = None if re.search(_SETTING, " ".join(required).lower()) else required
         elif role.keeps_shape and not required and not variadic:
             names = ()
-    if names and role is ROLES["backbone"]:
+    if names and role.several_maps:
         names += tuple(n for n in parameters(cls) if n not in names)[:1]
     return names
 

@@ -16,10 +16,7 @@ from torch.nn.parameter import is_lazy
 from yolograft import signatures
 from yolograft.blocks._row import Block
 from yolograft.errors import refuse
-from yolograft.roles import Role
-
-#: Ultralytics attaches these to every layer, so a block cannot own them.
-RESERVED = ("i", "f", "type", "np")
+from yolograft.roles import RESERVED, Role
 
 #: Rows and columns of the maps: one that windows and pyramids divide, then an odd one.
 _SIZES = (32, 32), (15, 19)

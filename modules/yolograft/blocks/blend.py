@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from yolograft.roles import RESERVED
+
 
 class Blend(nn.Module):
     """Blend from a trained layer to the block that takes its place, by one number per channel.
@@ -49,7 +51,7 @@ class Blend(nn.Module):
         """Return the one layer that does the same, where the gate is 0 or 1 in all channels."""
         for value, layer in ((0, self.old), (1, self.new)):
             if bool((self.gamma == value).all()):
-                for name in ("i", "f", "type", "np"):  # the host's, where it is a layer of a model
+                for name in RESERVED:  # where it is a layer of a model
                     if hasattr(self, name):
                         setattr(layer, name, getattr(self, name))
                 return layer

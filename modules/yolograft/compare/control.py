@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ from yolograft.compare import jobs, records
 from yolograft.compare.records import Plan, TrainRecord, Variant
 from yolograft.compare.variants import counted
 from yolograft.compare.words import decimals
+from yolograft.config import scale
 from yolograft.errors import refuse
 
 #: Share of GFLOPs within which the next scale is near enough to be the control.
@@ -120,9 +120,9 @@ def _next_scale(base: Variant, data: dict[str, Any], imgsz: int) -> Variant | No
     at = scales.index(base.config["scale"]) + 1 if base.config.get("scale") in scales else 0
     if not 0 < at < len(scales):
         return None
-    name = re.sub(r"(\d+)[nslmxbetc](?=$|[-.])", rf"\g<1>{scales[at]}", base.name, count=1)
+    name = scale.with_letter(base.name, scales[at])
     name = name if name != base.name else f"{base.name}-{scales[at]}"
-    config = {**deepcopy(base.config), "scale": scales[at]}
+    config = scale.at(deepcopy(base.config), scales[at])
     return counted(Variant(name, "control", f"scale {scales[at]}", config), data, imgsz)
 
 
@@ -131,13 +131,7 @@ def _widened(base: Variant, target: float, data: dict[str, Any], imgsz: int) -> 
     found: list[Variant] = []
 
     def scaled(factor: float) -> Variant:
-        config = deepcopy(base.config)
-        scales, scale = config.get("scales"), config.get("scale")
-        if scales:
-            depth, width, most = scales[scale]
-            config["scales"] = {scale: [depth, round(width * factor, 4), most]}
-        else:
-            config["width_multiple"] = round(config.get("width_multiple", 1.0) * factor, 4)
+        config = scale.wider(deepcopy(base.config), factor)
         name = f"{base.name}-wide"
         return counted(Variant(name, "control", f"width x {factor:.3f}", config), data, imgsz)
 

@@ -10,6 +10,7 @@ from yolograft.compare import keep
 from yolograft.compare.plan import disk
 from yolograft.compare.records import Plan, Variant
 from yolograft.compare.words import decimals, duration, render
+from yolograft.config.rows import channels
 from yolograft.tables import aligned
 
 #: Images in a step of the probe on a processor, where time grows with them; a GPU gets the batch.
@@ -34,7 +35,7 @@ def _one(plan: Plan, variant: Variant) -> float:
     size = -(-plan.settings["imgsz"] // 32) * 32
     model = build_model(deepcopy(variant.config)).to(device)
     model.args = get_cfg(overrides={**plan.settings, "epochs": plan.epochs})
-    image = torch.rand(batch, model.yaml.get("channels", 3), size, size, device=device)
+    image = torch.rand(batch, channels(model.yaml), size, size, device=device)
 
     def work(train: bool) -> None:
         model.train(train)

@@ -18,6 +18,7 @@ import torch
 from yolograft.blocks.blend import Blend
 from yolograft.compare.jobs import versions
 from yolograft.compare.records import SpeedJob, SpeedRecord, Timing
+from yolograft.config.rows import channels
 
 #: Batches that are timed.
 BATCHES = (1, 32)
@@ -139,8 +140,8 @@ def _times(
     device: torch.device,
     dtype: torch.dtype,
 ) -> dict[str, list[float]]:
-    channels = next(iter(models.values())).yaml.get("channels", 3)
-    image = torch.rand(batch, channels, size, size, device=device, dtype=dtype)
+    first = next(iter(models.values()))
+    image = torch.rand(batch, channels(first.yaml), size, size, device=device, dtype=dtype)
     wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     seconds: dict[str, list[float]] = {name: [] for name in models}
     calls = CALLS if device.type == "cpu" else 10 * CALLS

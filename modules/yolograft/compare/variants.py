@@ -10,6 +10,7 @@ from typing import Any
 
 from yolograft import ultra
 from yolograft.compare.records import Variant
+from yolograft.config import rows, scale, write
 from yolograft.config.check import check_evaluated
 from yolograft.errors import ConfigError, nearest, refuse
 from yolograft.graft import make, preview, recipes
@@ -132,8 +133,7 @@ def counted(one: Variant, data: dict[str, Any], imgsz: int) -> Variant:
         config["channels"] = data["channels"]
     if data.get("kpt_shape"):
         config["kpt_shape"] = data["kpt_shape"]
-    if config.get("scales"):
-        config["scale"] = config.get("scale") or next(iter(config["scales"]))
+    config = scale.explicit(config)
     cost = preview.figures(config, set(), imgsz)
     return replace(one, config=config, params=cost.params, gflops=cost.gflops)
 
@@ -144,19 +144,10 @@ def yaml_of(one: Variant) -> str:
     Args:
         one: The variant.
     """
-    from yolograft.config.write import flow
-
-    lines = [f"# {one.name}: {one.source}, as compared"]
-    config = {k: v for k, v in one.config.items() if k != "scales" or v}
-    for key, value in config.items():
-        if key in ("backbone", "head"):
-            lines += [f"{key}:", *(f"  - {flow(row)}" for row in value)]
-        elif key == "scales":  # its own alone: the file's name does not say which
-            scale = one.config["scale"]
-            lines.append(f"{key}: {flow({scale: value[scale]})}")
-        elif key not in ("yaml_file", "graft", "scale"):
-            lines.append(f"{key}: {flow(value)}")
-    return "\n".join(lines) + "\n"
+    config = scale.alone_in(one.config)  # its own scale alone: the file's name does not say which
+    config = {k: v for k, v in config.items() if k != "graft" and (k != "scales" or v)}
+    numbers = [str(i) for i in range(len(rows.raw(config)))]
+    return write.text(config, [f"{one.name}: {one.source}, as compared"], numbers)
 
 
 # ----------------------------------------------------------------------------------------- checks
@@ -257,5 +248,4 @@ def _other_start(one: Variant, base: Variant) -> str:
 
 def _downloading(config: dict[str, Any]) -> list[Any]:
     """Return the rows that download weights."""
-    rows = [*config["backbone"], *config["head"]]
-    return [row for row in rows if without_weights(row) != row]
+    return [row for row in rows.raw(config) if without_weights(row) != row]

@@ -18,6 +18,8 @@ from yolograft.errors import refuse
 
 #: A letter behind the version, as :func:`unscaled` takes it out.
 _LETTER = re.compile(r"(\d+)[nslmx](?=[-.]|$)")
+#: The same with the letters that YOLOv9 and YOLOv10 have for their sizes.
+_ANY_LETTER = re.compile(r"(\d+)[nslmxbetc](?=[-.]|$)")
 #: Behind this, Ultralytics reads the letter.
 _VERSION = re.compile(r"yolo(e-)?v?\d+")
 #: What Ultralytics itself turns into another name: yolov8n6.yaml means yolov8n-p6.yaml.
@@ -85,6 +87,50 @@ def multiples(config: dict[str, Any]) -> tuple[float, float, float]:
     return config.get("depth_multiple", 1.0), config.get("width_multiple", 1.0), math.inf
 
 
+def explicit(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config whose ``scale`` says at which of its scales it is built.
+
+    Args:
+        config: What a model YAML holds.
+    """
+    return at(config, current(config)) if config.get("scales") else config
+
+
+def alone_in(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config that has no scale but the one at which it is built.
+
+    Args:
+        config: What a model YAML holds.
+    """
+    if scales := config.get("scales"):
+        return {**config, "scales": {current(config): scales[current(config)]}}
+    return config
+
+
+def wider(config: dict[str, Any], factor: float) -> dict[str, Any]:
+    """Return a config with one scale, whose widths are multiplied.
+
+    Args:
+        config: What a model YAML holds.
+        factor: What the width is multiplied by; rounded to four digits.
+    """
+    depth, width, most = multiples(config)
+    width = round(width * factor, 4)
+    if config.get("scales"):
+        return {**config, "scales": {current(config): [depth, width, most]}}
+    return {**config, "width_multiple": width}
+
+
+def with_letter(name: str, letter: str) -> str:
+    """Return a model name with another scale letter: ``yolo11s-seg`` for ``yolo11n-seg``.
+
+    Args:
+        name: The name; one without a letter stays as it is.
+        letter: The new letter.
+    """
+    return _ANY_LETTER.sub(rf"\g<1>{letter}", name, count=1)
+
+
 def scaled(width: int, config: dict[str, Any]) -> int:
     """Return the channels that Ultralytics makes of a width in a row.
 
@@ -134,10 +180,8 @@ def alone(config: dict[str, Any], rows: list[Any]) -> dict[str, Any]:
         config: What a model YAML holds.
         rows: The rows.
     """
-    config = with_rows(config, rows, len(rows))
-    if config.get("scales"):
-        config["scale"] = current(config)  # Ultralytics warns of it once, for the whole model
-    return config
+    # Ultralytics warns of a missing scale once, for the whole model.
+    return explicit(with_rows(config, rows, len(rows)))
 
 
 def check_letter(path: str | Path, config: dict[str, Any]) -> None:
@@ -168,10 +212,8 @@ def one_in_name(config: dict[str, Any], file: str | Path) -> dict[str, Any]:
         config: What Ultralytics loaded.
         file: The name.
     """
-    scale, scales = config.get("scale"), config.get("scales")
-    if file and scale and scales and not _VERSION.search(Path(file).stem):
-        return {**config, "scales": {scale: scales[scale]}}
-    return config
+    unnamed = file and config.get("scale") and not _VERSION.search(Path(file).stem)
+    return alone_in(config) if unnamed else config
 
 
 def note(config: dict[str, Any], file: str | Path, base: str) -> str:

@@ -20,7 +20,9 @@ from torch import nn
 from yolograft import fold, registry, trial
 from yolograft.blocks._layers import ConvNormAct
 from yolograft.blocks.blend import Blend
+from yolograft.config.rows import channels
 from yolograft.errors import refuse
+from yolograft.roles import RESERVED
 
 #: Set on a block of others that has been fused: its own ``fuse()`` is called once.
 _DONE = "_yolograft_fused"
@@ -91,7 +93,7 @@ def _fuse_others(model: nn.Module) -> None:
         if left:
             # Ultralytics folds the layers of its own modules itself.
             stock = {c for m in model.modules() if _stock_classes(m) for c in m.children()}
-            fold.fold(model, left, stock, model.yaml.get("channels", 3))
+            fold.fold(model, left, stock, channels(model.yaml))
     for block in _others(model):
         setattr(block, _DONE, True)
 
@@ -120,7 +122,7 @@ def _replace(model: nn.Module, old: nn.Module, new: Any) -> None:
     """Put the module that a block's ``fuse()`` returned in its place; most return none."""
     if not isinstance(new, nn.Module) or new is old:
         return
-    for name in trial.RESERVED:  # Ultralytics' own, where it is a layer of a model
+    for name in RESERVED:  # Ultralytics' own, where it is a layer of a model
         if name in vars(old):
             setattr(new, name, getattr(old, name))
     for parent in list(model.modules()):

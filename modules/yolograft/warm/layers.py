@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from yolograft import exact
 from yolograft.config.labels import split
 from yolograft.exact import Carried
-from yolograft.trial import RESERVED
+from yolograft.roles import RESERVED
 
 
 def sources(layer: nn.Module) -> list[int]:

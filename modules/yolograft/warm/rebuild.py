@@ -19,7 +19,7 @@ from torch import nn
 from yolograft import exact, parser
 from yolograft.blocks._carry import own
 from yolograft.blocks.blend import Blend
-from yolograft.config.rows import channels
+from yolograft.config import rows, scale
 from yolograft.ultra import without_weights
 from yolograft.warm.layers import is_fused, placed, with_layers
 
@@ -49,15 +49,14 @@ def build(config: dict) -> nn.Sequential | None:
     """
     from ultralytics.nn.modules import Conv
 
-    scale = config.get("scale") or next(iter(config.get("scales") or ()), None)
-    rows = {part: [without_weights(row) for row in config[part]] for part in ("backbone", "head")}
+    given = [without_weights(row) for row in rows.raw(config)]
+    whole = scale.explicit(rows.with_rows(config, given, len(config["backbone"])))
     activation = Conv.default_act
     for device in ("meta", "cpu"):  # a layer that needs real memory gets it
         with suppress(Exception), torch.random.fork_rng(devices=[]):
             try:
                 with torch.device(device):
-                    whole = {**config, **rows, "scale": scale}
-                    return parser.parse(whole, channels(config), False)[0]
+                    return parser.parse(whole, rows.channels(config), False)[0]
             finally:
                 Conv.default_act = activation
     return None
@@ -74,7 +73,7 @@ def rebuild(model: nn.Module) -> nn.Sequential | None:
         classes are unknown here, or its BatchNorm is folded.
     """
     config = getattr(model, "yaml", None) or {}
-    if is_fused(model) or not {"backbone", "head"} <= config.keys():
+    if is_fused(model) or not {*rows.PARTS} <= config.keys():
         return None
     layers = build(config)
     return layers if layers is not None and len(layers) == len(model.model) else None
@@ -262,7 +261,7 @@ def _restate(model: nn.Module, index: int, layer: nn.Module) -> bool:
     if type(layer) is not SPPF:
         return False
     config = copy.deepcopy(model.yaml)
-    row = [*config["backbone"], *config["head"]][index]
+    row = rows.raw(config)[index]
     if row[2] != "SPPF":  # the block that takes its place names it behind `blend:`
         row = row[3][-1]["blend"]
     args, pool = row[-1], layer.m.kernel_size

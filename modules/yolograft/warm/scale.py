@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from yolograft.config import scale
 from yolograft.errors import refuse
 from yolograft.warm.layers import fitting, name
 from yolograft.warm.match import align
@@ -52,7 +53,7 @@ def check(target: nn.Module, source: nn.Module, mine: Trace, theirs: Trace) -> N
     else:
         return
     config = target.yaml.get("yaml_file") or ""
-    here = target.yaml.get("scale") or next(iter(target.yaml.get("scales") or {}), "")
+    here = scale.current(target.yaml)
     there = _letter(target, source, kin)
     if here and there not in ("", here):
         refuse(
@@ -91,7 +92,7 @@ def _letter(target: nn.Module, source: nn.Module, kin: dict[int, int]) -> str:
     """Return the scale at which most layers of the config are those of a checkpoint, if any is."""
     found = {}
     for letter in target.yaml.get("scales") or ():
-        layers = build({**target.yaml, "scale": letter})
+        layers = build(scale.at(target.yaml, letter))
         if layers is None:
             return ""
         states = [(layers[i].state_dict(), source.model[j].state_dict()) for i, j in kin.items()]
