@@ -8,9 +8,9 @@ from yolograft.api import graft_config as graft_config
 from yolograft.api import graft_model as graft_model
 from yolograft.api import patch as patch
 from yolograft.api import recipes as recipes
+from yolograft.blocks._row import Block as Block
 from yolograft.cost import count as count
 from yolograft.errors import ConfigError as ConfigError
-from yolograft.registry import Block as Block
 
 __version__: str
 __all__ = [

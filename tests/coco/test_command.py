@@ -227,8 +227,12 @@ def test_no_annotations_give_predictions(coco, yolo, tmp_path):
     file = coco(edit)
     model = tmp_path / "model.pt"
     from ultralytics import YOLO
+    from ultralytics.nn.tasks import DetectionModel
 
-    YOLO("yolov8n.yaml").save(model)
+    net = YOLO("yolov8n.yaml")
+    net.model = DetectionModel("yolov8n.yaml", nc=3, verbose=False)  # the classes of the JSON
+    net.model.names = {0: "dog", 1: "cat", 2: "owl"}
+    net.save(model)
     place = [f"project={tmp_path}", "name=run", "plots=False"]
     out = yolo("detect", "val", f"model={model}", f"data={file}", *SMALL, *place, cwd=tmp_path)
     truth = tmp_path / "set" / "annotations" / "instances_val.json"
