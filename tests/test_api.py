@@ -243,6 +243,7 @@ def test_pose():
     torch.testing.assert_close(found.data, wanted.data, atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_rt_detr():
     base = RTDETR("yolov8-rtdetr.yaml")
     shaken(base.model)
@@ -256,6 +257,7 @@ def test_rt_detr():
 
 
 @pytest.mark.parametrize("recipe", ["sk", RECIPE])
+@pytest.mark.long
 def test_world_models_are_trained_with_their_gates(recipe, tmp_path, monkeypatch):
     """Their trainer builds the model by the name of its config."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -490,6 +492,7 @@ count("model")  # wrong
 """
 
 
+@pytest.mark.long
 def test_mypy_accepts_right_code_and_rejects_wrong_code():
     Path("good.py").write_text(GOOD)
     Path("bad.py").write_text(BAD)

@@ -208,6 +208,7 @@ def test_compiled(tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.long
 def test_without_a_gpu(tmp_path):
     out, page = tmp_path / "bench.json", tmp_path / "bench.md"
     done = run("--device", "cuda", "--blocks", "CBAM", "--json", out, "--markdown", page)

@@ -452,6 +452,7 @@ def run(code, *folders):
     return done.stdout
 
 
+@pytest.mark.long
 def test_entry_points_are_read_once_by_the_first_of_many_threads(installed):
     out = run(
         """
@@ -506,6 +507,7 @@ def test_entry_points_are_read_once_by_the_first_of_many_threads(installed):
     assert third == "True True True"
 
 
+@pytest.mark.long
 def test_a_block_registered_while_entry_points_are_read_waits_for_nobody(installed):
     """Its thread may hold the import lock of a package that the reading thread wants."""
     out = run(
@@ -618,6 +620,7 @@ def test_safe_load_still_refuses_what_no_block_holds(installed, tmp_path):
 # ----------------------------------------------------------------------------------------- reloads
 
 
+@pytest.mark.long
 def test_a_reload_of_the_host_is_wrapped_again():
     out = run(
         """

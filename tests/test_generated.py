@@ -34,6 +34,7 @@ def test_every_recipe_has_a_config_and_every_block_a_page():
     }
 
 
+@pytest.mark.long
 def test_stale_files_are_listed_and_written(tmp_path, monkeypatch, capsys):
     for name in ("cfg", "docs/blocks", "modules/yolograft/blocks"):
         shutil.copytree(ROOT / name, tmp_path / name)

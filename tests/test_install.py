@@ -129,6 +129,7 @@ def test_wheel_is_found_everywhere_and_uninstalls_without_a_trace(wheel, fresh):
     assert quiet.stderr == ""
 
 
+@pytest.mark.long
 def test_editable_install_reads_the_checkout(source, fresh):
     interpreter, site = fresh()
     install(interpreter, "--no-build-isolation", "-e", source)
@@ -178,6 +179,7 @@ def test_a_half_removed_package_is_silent(wheel, fresh):
     assert python(interpreter, "pass").stderr == ""
 
 
+@pytest.mark.long
 def test_a_spawned_worker_knows_the_blocks(wheel, fresh, tmp_path):
     interpreter, _ = fresh()
     install(interpreter, wheel)
@@ -206,6 +208,7 @@ def test_the_start_file_names_a_function(monkeypatch):
     assert sys.meta_path == before  # idempotent: importing yolograft has put its watcher there
 
 
+@pytest.mark.long
 def test_import_after_ultralytics_reaches_the_bound_copies():
     code = (
         "from ultralytics.nn.tasks import parse_model, DetectionModel\n"
@@ -223,6 +226,7 @@ def test_import_after_ultralytics_reaches_the_bound_copies():
     assert done.stdout.splitlines()[-1] == "SPDConv"
 
 
+@pytest.mark.long
 def test_a_wrap_that_no_longer_fits_warns_once_and_leaves_stock_configs():
     code = (
         "import ultralytics.nn.tasks as tasks\n"

@@ -297,6 +297,7 @@ def test_the_width_is_as_written_where_nothing_scales_it(args, keys, width):
     assert model[0].out_channels == [width, 2 * width, 4 * width, 8 * width]
 
 
+@pytest.mark.long
 def test_the_classifier_can_be_imported_first(tmp_path):
     config = {"nc": 3, "backbone": [[-1, 1, "Conv", [16]]], "head": [[-1, 1, "Classifier", ["nc"]]]}
     model = tasks.ClassificationModel(config, verbose=False)

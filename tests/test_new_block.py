@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-pytestmark = pytest.mark.skipif(not (ROOT / ".ci").exists(), reason="needs a checkout")
+pytestmark = [
+    pytest.mark.skipif(not (ROOT / ".ci").exists(), reason="needs a checkout"),
+    pytest.mark.long,
+]
 
 #: The four things.
 FILES = {

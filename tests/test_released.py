@@ -162,6 +162,7 @@ def test_a_grafted_yaml_builds_the_same(checkpoints):
     assert config["graft"]["rows"] == same["graft"]["rows"]
 
 
+@pytest.mark.long
 def test_a_data_yaml_of_then_is_read(work, tmp_path):
     """Written by ``yolograft train --coco-train ... --coco-val ...``."""
     from ultralytics.data.utils import check_det_dataset

@@ -111,6 +111,7 @@ def test_operator_for_compilers(dtype):
     torch.library.opcheck(acmix._attend_op, (maps[0][..., ::2, ::2], *maps[1:], p, 3, 2))
 
 
+@pytest.mark.long
 def test_compiled_gradients():
     torch._dynamo.reset()
     block = ACmix(3, 8, s=2).double()

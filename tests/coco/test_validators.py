@@ -259,6 +259,7 @@ def test_workers_learn_of_the_classes(coco, validate, tmp_path):
     assert aps[0][1] > 0.05
 
 
+@pytest.mark.long
 def test_classes_that_a_model_lacks(coco, validate, tmp_path, caplog):
     def unused(data, split):
         data["categories"].insert(0, {"id": 0, "name": "animals"})

@@ -76,6 +76,7 @@ TRAIN = ["data=DATA", "epochs=1", "imgsz=32", "batch=4", "device=cpu", "workers=
     ],
     ids=["yolo train", "yolograft train", "list", "doctor", "patch", "coco check"],
 )
+@pytest.mark.long
 def test_everything_else_works_without_them(words, without, tiny, tiny_json):
     names = {"scipy", "plotly"} - _brought()
     assert names, "this release of Ultralytics brings both"

@@ -71,6 +71,7 @@ def test_other_versions_stop_and_are_named(done, monkeypatch):
     assert _times(done.project) == before
 
 
+@pytest.mark.long
 def test_force_moves_records_runs_and_page_together(done):
     report.write(done.project)
     before, page = states(done.project), (done.project / "report.html").read_text()
@@ -95,6 +96,7 @@ def test_force_moves_records_runs_and_page_together(done):
     assert again.ran == []
 
 
+@pytest.mark.long
 def test_force_moves_what_is_no_longer_asked_for_too(planned, tmp_path):
     made = replace(planned, project=tmp_path / "project", seeds=[0, 1])
     run.run(made, Instant())
@@ -105,6 +107,7 @@ def test_force_moves_what_is_no_longer_asked_for_too(planned, tmp_path):
     assert len(states(made.project)) == 3
 
 
+@pytest.mark.long
 def test_force_moves_only_what_differs(make, planned, tmp_path):
     own = tmp_path / "own.yaml"
     own.write_text(variants.yaml_of(planned.variants[1]))
@@ -185,6 +188,7 @@ def _again(made):
     return engine.ran
 
 
+@pytest.mark.long
 def test_variants_and_seeds_come_and_go(make):
     assert len(_again(make(["ca", "se"], seeds=2))) == 9
     assert _again(make(["se", "ca"], seeds=2)) == []
@@ -196,6 +200,7 @@ def test_variants_and_seeds_come_and_go(make):
     assert _again(make(["se", "gc"])) == ["gc-seed0", "speed"]
 
 
+@pytest.mark.long
 def test_a_more_expensive_variant_gets_its_own_control_and_the_first_one_stays(make):
     assert "yolov77n-wide-seed0" in _again(make(["ca"]))
     dear = make(["ca", "combo"])
@@ -218,6 +223,7 @@ def test_a_more_expensive_variant_gets_its_own_control_and_the_first_one_stays(m
     assert _again(make(["ca"])) == ["speed"]  # the first control serves, the second one stays
 
 
+@pytest.mark.long
 def test_a_control_of_an_unfinished_comparison_is_planned_anew(make):
     run.write_plan(make(["ca"]))
     assert [one.name for one in make(["combo"]).variants][2:] == ["yolov77n-wide"]

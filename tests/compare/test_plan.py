@@ -58,6 +58,7 @@ def test_next_scale_is_the_control_where_it_is_near(small):
     ("base", "factor", "reach"),
     [("yolo11n", 1.35, 0.1), ("yolo11n", 1.5, 0.1), ("yolo12n", 3.3, 0.1), ("yolo12n", 1.5, 1.5)],
 )
+@pytest.mark.long
 def test_a_control_is_found_where_attention_takes_some_widths_only(base, factor, reach):
     """Heads of 64 channels, and in yolo12, which only doubles, areas of 32."""
     start = variants.counted(variants.load("base", f"{base}.yaml"), {"nc": 5}, 64)

@@ -105,6 +105,7 @@ def test_all_records_are_one_file_of_equal_bytes(done):
     assert pack.read_bytes() == first
 
 
+@pytest.mark.long
 def test_plan_and_one_file_are_enough_for_report_and_continuation(done, tmp_path):
     report.write(done.project)
     text = (done.project / "report.md").read_text()

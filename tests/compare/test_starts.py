@@ -109,6 +109,7 @@ def test_unequal_starts_stop(base, variant, says, make, model, trained, tmp_path
     assert not (tmp_path / "project").exists()
 
 
+@pytest.mark.long
 def test_unequal_starts_that_are_allowed_are_on_the_page(make, model, trained):
     allowed = make(model, trained("a"), allow_unequal=True)
     assert "yolov77n starts from scratch, a from the weights of " in allowed.unequal
@@ -147,6 +148,7 @@ def test_a_gated_model_is_timed_as_it_was_trained(make, trained, tmp_path):
     assert _kinds(fresh) != expected
 
 
+@pytest.mark.long
 def test_speed_is_measured_again_where_gates_were_trained_otherwise(make, model):
     made = make(model, "ca")
     run.run(made, Instant())

@@ -320,6 +320,7 @@ sys.exit(cli.main(sys.argv[1:]))
         (0, None, "process 0 on 127.0.0.1 was killed or disconnected"),
     ],
 )
+@pytest.mark.long
 def test_a_process_that_stops_ends_the_others(who, words, says):
     """With the variables of torchrun, and no torchrun, which would end one machine by itself."""
     with socket.socket() as probe:

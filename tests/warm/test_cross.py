@@ -145,6 +145,7 @@ def record(base, recipe, mark, **more):
     }
 
 
+@pytest.mark.long
 def test_the_script_continues_where_it_was_stopped(tmp_path, monkeypatch, capsys):
     records = [
         record("yolo11-cls", "cbam", "E", at="n", gap=2e-6, opset=18),
