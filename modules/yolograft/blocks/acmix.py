@@ -54,9 +54,9 @@ class ACmix(nn.Module):
             ``c2``.
 
     Differs from the authors' code: maps no larger than the padding, kernels of convolution other
-    than 3, and sizes that the stride does not divide work too. As there, attention puts out all
-    channels of the first head, then of the next; the convolution puts out all heads of the first
-    channel, then of the next; and they are summed as they are.
+    than 3, and sizes that the stride does not divide work too. As there, attention returns all
+    channels of the first head, then of the next; the convolution returns all heads of the first
+    channel, then of the next; and they are summed in these orders.
     """
 
     def __init__(

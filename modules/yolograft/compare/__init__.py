@@ -8,7 +8,7 @@ records.py     plan, jobs and records: their types, reader and writer, the proje
 plan.py        what is compared; what cannot be compared is refused
 variants.py    the models: read, counted, checked against each other
 control.py     the base made larger
-data.py        check a dataset, tell its content from another's
+data.py        check a dataset, a digest of its content
 jobs.py        what is to be done, each with the key of its inputs
 keep.py        which records still hold; move those that do not out of the way
 run.py         schedule the jobs, continue where a comparison was killed
