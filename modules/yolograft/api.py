@@ -11,7 +11,6 @@ import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
@@ -251,6 +250,4 @@ def _write_config(model: nn.Module, patched: Patched) -> None:
     if scale.letter(name) != (model.yaml.get("scale") or ""):
         name = "grafted.yaml"
     text = files_of.text(replace(patched.graft, config=model.yaml), name)
-    file = files.cache("configs", sha256(text.encode()).hexdigest()[:16], name)
-    files.write(file, text)
-    model.yaml["yaml_file"] = str(file)
+    model.yaml["yaml_file"] = files.keep(text, "configs", files.digest(text), name)

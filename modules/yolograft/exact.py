@@ -17,10 +17,8 @@ import torch
 from torch import nn
 
 from yolograft import registry
-from yolograft.blocks._carry import STATES, Carried, differ, own
+from yolograft.blocks._carry import Carried, differ, own
 from yolograft.blocks.blend import Blend
-
-__all__ = ["STATES", "Blend", "Carried", "added", "carry", "is_foreign", "is_gated", "is_identity"]
 
 
 def carry(new: nn.Module, old: nn.Module) -> Carried | None:

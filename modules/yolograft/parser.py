@@ -101,6 +101,10 @@ class _Row(BlockRow):
     def role(self) -> Role:
         return self.block.role
 
+    @property
+    def unscaled(self) -> bool:
+        return scale.is_unscaled(self.config)
+
 
 def _read(config: dict, raw: Any, index: int) -> _Row | None:
     """Return row ``index`` checked, or ``None`` if it is not a block's."""
@@ -124,8 +128,7 @@ def _read(config: dict, raw: Any, index: int) -> _Row | None:
     named = dict(positional.pop()) if positional and isinstance(positional[-1], dict) else {}
     blend = named.pop("blend", False)
     parts = where, label, index, source, sources, repeats, positional, named, stage, blend
-    about = config.get("nc"), scale.is_unscaled(config)
-    row = _Row(*parts, *about, block, block.load())
+    row = _Row(*parts, config, block, block.load())
     _check_count(row, "repeats", repeats)
     if repeats > 1 and role.once[0]:
         row.refuse(f"repeats={repeats}, but {role.once[0]}", role.once[1])

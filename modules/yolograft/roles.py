@@ -41,8 +41,7 @@ class BlockRow:
         named: The block's arguments with a name.
         stage: The stage that the block stands in, or ``""``.
         blend: What ``blend:`` says: false, true, or module and arguments of the layer before.
-        classes: The number of classes of the model, if it says so.
-        unscaled: Whether the model's scale multiplies widths by 1.
+        config: The model config.
     """
 
     where: str
@@ -55,8 +54,12 @@ class BlockRow:
     named: dict[str, Any]
     stage: str
     blend: bool | list[Any]
-    classes: int | None
-    unscaled: bool
+    config: dict[str, Any]
+
+    @property
+    def unscaled(self) -> bool:
+        """Return whether the model's scale multiplies widths by 1."""
+        raise NotImplementedError
 
     def refuse(self, fact: str, hint: str = "") -> None:
         """Raise a :class:`ConfigError` about this row."""
@@ -100,6 +103,18 @@ class Widths:
         """Return the one for the width that goes out; of ``(inplanes, planes)``, the second."""
         second = self.entering and self.same in self.required and self.same
         return self.leaving or second or ""
+
+
+def take_place(new: nn.Module, old: nn.Module) -> None:
+    """Give a module what Ultralytics has set on the one in whose place it is put.
+
+    Args:
+        new: The module that is put there.
+        old: The one that was there; if it is no layer of a model, nothing was set on it.
+    """
+    for name in RESERVED:
+        if name in vars(old):
+            setattr(new, name, vars(old)[name])
 
 
 class Role:
@@ -376,7 +391,7 @@ class Classifier(Role):
     def channels(self, row: BlockRow, unit: nn.Module) -> tuple:
         """Return the width of the map, or a list of them, and the number of classes."""
         widths = _widths_read(row, unit)
-        return (widths if isinstance(row.source, list) else widths[0], row.classes)
+        return (widths if isinstance(row.source, list) else widths[0], row.config.get("nc"))
 
 
 def _widths_read(row: BlockRow, stand_in: nn.Module) -> list[int]:

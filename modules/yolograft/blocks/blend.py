@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from yolograft.roles import RESERVED
+from yolograft.roles import take_place
 
 
 class Blend(nn.Module):
@@ -51,8 +51,6 @@ class Blend(nn.Module):
         """Return the one layer that does the same, where the gate is 0 or 1 in all channels."""
         for value, layer in ((0, self.old), (1, self.new)):
             if bool((self.gamma == value).all()):
-                for name in RESERVED:  # where it is a layer of a model
-                    if hasattr(self, name):
-                        setattr(layer, name, getattr(self, name))
+                take_place(layer, self)
                 return layer
         return self

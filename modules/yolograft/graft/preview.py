@@ -27,12 +27,10 @@ def text(result: Graft) -> str:
     Args:
         result: What :func:`yolograft.graft.graft` returned.
     """
-    base, new = dict(result.base.config), dict(result.config)
+    base, new = scale.explicit(result.base.config), scale.explicit(result.config)
     classes = base["head"][-1][2] == "Classify"
     imgsz = 224 if classes else 640
     letter = scale.current(base)
-    for config in (base, new):
-        config["scale"] = letter
     changed = [i for i, one in enumerate(result.origins) if one.relation != origin.KEPT]
     gone = sorted({row.index for row in result.base.rows} - {o.row for o in result.origins})
     touched = {result.origins[i].row for i in changed if not result.origins[i].inserted}

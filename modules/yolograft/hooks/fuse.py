@@ -22,7 +22,7 @@ from yolograft.blocks._layers import ConvNormAct
 from yolograft.blocks.blend import Blend
 from yolograft.config.rows import channels
 from yolograft.errors import refuse
-from yolograft.roles import RESERVED
+from yolograft.roles import take_place
 
 #: Set on a block of others that has been fused: its own ``fuse()`` is called once.
 _DONE = "_yolograft_fused"
@@ -122,9 +122,7 @@ def _replace(model: nn.Module, old: nn.Module, new: Any) -> None:
     """Put the module that a block's ``fuse()`` returned in its place; most return none."""
     if not isinstance(new, nn.Module) or new is old:
         return
-    for name in RESERVED:  # Ultralytics' own, where it is a layer of a model
-        if name in vars(old):
-            setattr(new, name, getattr(old, name))
+    take_place(new, old)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if child is old:

@@ -9,22 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from yolograft import exact
+from yolograft.blocks._carry import Carried
+from yolograft.config import rows
 from yolograft.config.labels import split
-from yolograft.exact import Carried
-from yolograft.roles import RESERVED
+from yolograft.roles import take_place
 
 
 def sources(layer: nn.Module) -> list[int]:
     """Return the numbers of the layers that a layer reads; -1 is the image."""
-    given = layer.f if isinstance(layer.f, list | tuple) else [layer.f]
-    return [f if f >= 0 else layer.i + f for f in given]
+    return [rows.absolute(source, layer.i) for source in rows.as_list(layer.f)]
 
 
 def labels(model: nn.Module) -> list[str]:
     """Return the module names of a model's rows; an empty list for a model without rows."""
-    config = getattr(model, "yaml", None) or {}
-    rows = [*config.get("backbone", ()), *config.get("head", ())]
-    return [row[2] for row in rows] if len(rows) == len(model.model) else []
+    given = rows.raw(getattr(model, "yaml", None) or {})
+    return [row[2] for row in given] if len(given) == len(model.model) else []
 
 
 def holds_blocks(model: nn.Module) -> bool:
@@ -93,9 +92,7 @@ def placed(module: nn.Module, like: nn.Module) -> nn.Module:
         parameter.requires_grad_(learns.get(k, parameter.is_floating_point()))
     if (weight := next(like.parameters(), None)) is not None:
         new.to(weight)
-    for key in RESERVED:  # which Ultralytics sets on the layers of a model
-        if hasattr(like, key):
-            setattr(new, key, getattr(like, key))
+    take_place(new, like)
     return new
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from yolograft import exact, parser
-from yolograft.blocks._carry import own
+from yolograft.blocks._carry import STATES, own
 from yolograft.blocks.blend import Blend
 from yolograft.config import rows, scale
 from yolograft.ultra import without_weights
@@ -25,7 +25,7 @@ from yolograft.warm.layers import is_fused, placed, with_layers
 
 #: Attributes that say nothing about a layer: beside those that :mod:`exact` leaves out, states of a
 #: run or an export, and the number of classes, which Ultralytics writes into shared configs.
-_STATES = exact.STATES | {"dynamic", "export", "format", "shape", "nc", "no"}
+_STATES = STATES | {"dynamic", "export", "format", "shape", "nc", "no"}
 _PLAIN = (bool, int, float, str, tuple, type(None))
 _MISSING = object()
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from yolograft.blocks._carry import Carried
 from yolograft.config.rows import channels
-from yolograft.exact import Carried
 from yolograft.warm.layers import classes, fitting, is_head, is_stem, labels
 from yolograft.warm.match import Match
 from yolograft.warm.trace import Trace, trace

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from yolograft import exact
+from yolograft.blocks._carry import Carried
 from yolograft.blocks.blend import Blend
 from yolograft.errors import refuse
-from yolograft.exact import Carried
 from yolograft.warm import layers, prompts, rebuild, scale
 from yolograft.warm.match import Match, match
 from yolograft.warm.report import Report, notes, report
