@@ -77,6 +77,41 @@ def test_while_it_starts(seconds, group, tiny, tmp_path):
     assert found == (130, "", LINE)
 
 
+IMPORTING = """
+import sys, time
+from yolograft.compare import interrupt
+interrupt.watch()
+import slow
+print("imported", flush=True)
+time.sleep(30)
+"""
+
+SLOW = """
+import time
+print("importing", flush=True)
+try:
+    time.sleep(1)
+except KeyboardInterrupt:
+    print("interrupted")  # within a C++ extension, this aborts Python
+"""
+
+
+def test_an_import_is_not_interrupted(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    process = subprocess.Popen(
+        [sys.executable, "-c", IMPORTING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, LINE)
+    assert "interrupted" not in out
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("group", [False, True], ids=["alone", "group"])
 def test_while_runs_train(group, tiny, tmp_path):

@@ -7,13 +7,16 @@ later, and may turn the interrupt into an error of its own, or lose it: both end
 from __future__ import annotations
 
 import _signal  # what `signal` wraps in enumerations, which take a while to import
+import _thread
 import os
 import sys
 
 #: Seconds that cleaning up may take.
 _GRACE = 5.0
+#: Seconds until an interrupt within an import is tried again.
+_PAUSE = 0.02
 
-_watching = _came = False
+_watching = _came = _held = False
 
 
 def watch() -> None:
@@ -44,17 +47,34 @@ def end() -> int:
 
 
 def _interrupt(number, frame) -> None:
-    global _came
-    if _came:
+    global _came, _held
+    if _came and not _held:
         end()
-    _came = True
-    sys.unraisablehook = lambda _: None  # the interrupt, where a destructor was running
+    if not _came:
+        _came = True
+        sys.unraisablehook = lambda _: None  # the interrupt, where a destructor was running
+        _after(_GRACE, end)
+    _held = _importing(frame)
+    if not _held:
+        raise KeyboardInterrupt
+    _after(_PAUSE, _thread.interrupt_main)
+
+
+def _importing(frame) -> bool:
+    """Tell whether an import is running, of a C++ extension, say: an error aborts the process."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _after(seconds: float, call) -> None:
     from threading import Timer
 
-    timer = Timer(_GRACE, end)
+    timer = Timer(seconds, call)
     timer.daemon = True
     timer.start()
-    raise KeyboardInterrupt
 
 
 def _report(kind, error, trace) -> None:
