@@ -44,7 +44,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="put a residual gate on each block that would change the outputs of a trained model: "
         "fine-tuning then starts from the same outputs",
     )
-    add_option("--dry-run", action="store_true", help="print what changes, write nothing")
+    add_option(
+        "--plot", metavar="FILE.svg", help="draw the model before and after, changed rows coloured"
+    )
+    add_option("--dry-run", action="store_true", help="print what changes, write no model")
     add_option("--force", action="store_true", help="overwrite a file that exists")
 
 
@@ -52,11 +55,13 @@ def main(args: argparse.Namespace) -> int:
     """Graft, print the preview and write the file; return the exit status."""
     from yolograft.config import scale
     from yolograft.graft import file as model_yaml
-    from yolograft.graft import graft, preview
+    from yolograft.graft import graft, plot, preview
     from yolograft.warm import checkpoint
 
     trained = args.base.endswith(".pt")
     suffixes = (".pt",) if trained else (".yaml", ".yml")
+    if args.plot:
+        _check_output(Path(args.plot), args.force, (".svg",))
     if trained:
         if args.output:
             _check_output(Path(args.output), args.force, suffixes)
@@ -79,6 +84,9 @@ def main(args: argparse.Namespace) -> int:
         else:
             files.write(file, model_yaml.text(result, file))
         print(f"\nwrote {file}")
+    if args.plot:
+        files.write(Path(args.plot), plot.svg(result))
+        print(f"\nwrote {args.plot}" if args.dry_run else f"wrote {args.plot}")
     if note:
         print(note)
     return 0
@@ -86,7 +94,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _check_output(file: Path, force: bool, suffixes: tuple[str, ...]) -> None:
     if file.suffix not in suffixes:
-        kind = "checkpoint" if ".pt" in suffixes else "model YAML"
+        kind = {".pt": "checkpoint", ".svg": "plot"}.get(suffixes[0], "model YAML")
         refuse(f"{file}: the name of a {kind} ends in {suffixes[0]}", "use such a name")
     if not os.path.isdir(file.parent):
         refuse(f"{file}: there is no folder {file.parent}", "create it first")
