@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Write what follows from the table of blocks and the recipes, or check that it is written.
 
-These are `cfg/yolov8-RECIPE.yaml` for each recipe, the table of blocks in README.md, a page for
-each block in `docs/blocks`, and the names of the blocks for editors. With --check, nothing is
-written: stale files are listed, and the exit status is 1 if there are any.
+These are `cfg/yolov8-RECIPE.yaml` for each recipe, the tables of blocks in README.md and
+README.zh-CN.md, a page for each block in `docs/blocks`, and the names of the blocks for editors.
+With --check, nothing is written: stale files are listed, and the exit status is 1 if there are any.
 """
 
 from __future__ import annotations
@@ -14,22 +14,58 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 import yolograft
-from yolograft import blocks, files, registry, signatures
+from yolograft import blocks, files, registry, roles, signatures
 from yolograft.blocks._row import Block
 from yolograft.graft import file, graft, recipes
 from yolograft.graft.recipes import Recipe
+from yolograft.roles import Role
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTE = "Written by `python scripts/generate.py`; do not edit."
-#: Around the table in README.md.
+#: Around the table in a README.
 START = "<!-- blocks: written by `python scripts/generate.py` -->\n\n"
 END = "\n\n<!-- end of blocks -->"
+#: The order of the roles in tables.
+ROLES = ("attention", "conv", "down", "widen", "backbone", "classifier")
+#: The READMEs, and what columns and roles are called there.
+READMES = {
+    "README.md": {
+        "role": "role",
+        "blocks": "blocks",
+        "recipes": "recipes and configs",
+        "attention": "**attention**: keeps channels and size",
+        "conv": "**convolution**: in place of a convolution",
+        "down": "**downsampling**: halves the map",
+        "widen": "**space-to-depth**: half the size, four times the channels",
+        "backbone": "**backbone**: returns maps of several sizes",
+        "classifier": "**classifier**: ends a classification net",
+    },
+    "README.zh-CN.md": {
+        "role": "类型",
+        "blocks": "模块",
+        "recipes": "配方与配置",
+        "attention": "**注意力**：通道数和尺寸不变",
+        "conv": "**卷积**：替换普通卷积",
+        "down": "**下采样**：特征图尺寸减半",
+        "widen": "**空间到深度**：尺寸减半，通道数变为四倍",
+        "backbone": "**骨干网络**：输出多个尺度的特征图",
+        "classifier": "**分类头**：分类网络的最后一层",
+    },
+}
+#: The first words of the page of all blocks.
+INTRO = (
+    "Every block of the pack, by role. A role says what the block does to channels and size, and "
+    "so where it can stand. A row is one line of a model YAML: `[from, repeats, module, "
+    "arguments]`. A recipe puts the block into any model: `yolo11n-cbam.yaml` is `yolo11n.yaml` "
+    "with the recipe `cbam`."
+)
 #: The map on which the cost of a block is given.
 WIDTH, SIZE = 256, 40
 
@@ -65,21 +101,16 @@ def all_files() -> Iterator[tuple[Path, str]]:
     """Yield each generated file and its text."""
     for recipe in pack_recipes().values():
         yield ROOT / "cfg" / f"yolov8-{recipe.name}.yaml", config(recipe)
-    readme = ROOT / "README.md"
-    before, start, rest = _read(readme).partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end):
-        sys.exit(
-            f"README.md: no place for the table\n\nHint: write {START.strip()} and {END.strip()}"
-        )
-    yield readme, "".join((before, START, table("docs/blocks/"), END, after))
+    for name, words in READMES.items():
+        yield ROOT / name, readme(name, words)
     yield ROOT / "modules" / "yolograft" / "blocks" / "__init__.pyi", stub()
     folder = ROOT / "docs" / "blocks"
-    yield folder / "index.md", f"<!-- {NOTE} -->\n\n# Blocks\n\n{table('')}\n"
+    yield folder / "index.md", index()
     for block in registry.OURS:
         yield folder / f"{block.name}.md", page(block)
 
 
+@cache
 def pack_recipes() -> dict[str, Recipe]:
     """Return the recipes of the pack, by name."""
     names = sorted(path.stem for path in (ROOT / "cfg" / "recipes").glob("*.yaml"))
@@ -130,24 +161,57 @@ def paper(block: Block) -> str:
     return f"https://arxiv.org/abs/{block.paper}"
 
 
-def table(folder: str) -> str:
-    """Return the table of all blocks.
+def recipe_name(block: Block) -> str:
+    """Return the recipe of a block, or the config where it stands without one."""
+    name = Path(block.config).stem.removeprefix("yolov8-")
+    return name if name in pack_recipes() else block.config
+
+
+def by_role() -> Iterator[tuple[Role, list[Block]]]:
+    """Yield each role with its blocks."""
+    for role in sorted(roles.ROLES.values(), key=lambda role: ROLES.index(role.name)):
+        yield role, [block for block in registry.OURS if block.role is role]
+
+
+def readme(name: str, words: dict[str, str]) -> str:
+    """Return a README with its table of blocks, one line for each role.
 
     Args:
-        folder: Where their pages are.
+        name: Its file.
+        words: What the columns and the roles are called there.
     """
-    lines = ["| block (alias) | what it does | role | a row | config |", "|---" * 5 + "|"]
-    for block in registry.OURS:
-        aliases = "".join(f" (`{alias}`)" for alias in block.aliases)
-        cells = (
-            f"[`{block.name}`]({folder}{block.name}.md){aliases}",
-            f"{_markdown(_docstring(block)[0])} ([paper]({paper(block)}))",
-            block.role.name,
-            f"`{row(block)}`",
-            f"`{block.config}`" if block.config else "",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    before, start, rest = _read(ROOT / name).partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        sys.exit(f"{name}: no place for the table\n\nHint: write {START.strip()} and {END.strip()}")
+    lines = []
+    for role, members in by_role():
+        names = [f"[`{block.name}`](docs/blocks/{block.name}.md)" for block in members]
+        found = [f"`{recipe}`" for recipe in dict.fromkeys(map(recipe_name, members)) if recipe]
+        lines.append((words[role.name], ", ".join(names), ", ".join(found)))
+    head = (words["role"], words["blocks"], words["recipes"])
+    return "".join((before, START, _table(head, lines), END, after))
+
+
+def index() -> str:
+    """Return the page of all blocks, a table for each role."""
+    parts = [f"<!-- {NOTE} -->", "# Blocks", INTRO]
+    for role, members in by_role():
+        lines = []
+        for block in members:
+            aliases = "".join(f" (`{alias}`)" for alias in block.aliases)
+            recipe = recipe_name(block)
+            lines.append(
+                (
+                    f"[`{block.name}`]({block.name}.md){aliases}",
+                    f"{_markdown(_docstring(block)[0])} ([paper]({paper(block)}))",
+                    f"`{row(block)}`",
+                    f"`{recipe}`" if recipe else "",
+                )
+            )
+        head = ("block (alias)", "what it does", "a row", "recipe or config")
+        parts += [f"## {_sentence(role.name)}", f"{_sentence(role.about)}.", _table(head, lines)]
+    return "\n\n".join(parts) + "\n"
 
 
 def page(block: Block) -> str:

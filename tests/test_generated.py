@@ -27,6 +27,7 @@ def test_every_recipe_has_a_config_and_every_block_a_page():
     written = {path.relative_to(ROOT).as_posix() for path, _ in generate.all_files()}
     assert written == {
         "README.md",
+        "README.zh-CN.md",
         "docs/blocks/index.md",
         "modules/yolograft/blocks/__init__.pyi",
         *(f"cfg/yolov8-{name}.yaml" for name in FACTS),
@@ -38,8 +39,9 @@ def test_every_recipe_has_a_config_and_every_block_a_page():
 def test_stale_files_are_listed_and_written(tmp_path, monkeypatch, capsys):
     for name in ("cfg", "docs/blocks", "modules/yolograft/blocks"):
         shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "README.zh-CN.md", tmp_path)
     readme = (ROOT / "README.md").read_text()
-    (tmp_path / "README.md").write_text(readme.replace("`yolov8-se.yaml` |", "`old.yaml` |"))
+    (tmp_path / "README.md").write_text(readme.replace("`cbam`, ", "`old`, "))
     config, page, gone = (
         tmp_path / name
         for name in ("cfg/yolov8-se.yaml", "docs/blocks/SE.md", "docs/blocks/Gone.md")
