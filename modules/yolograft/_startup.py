@@ -14,6 +14,7 @@ WATCHED = (
     "ultralytics.nn.tasks",
     "ultralytics.data.utils",
     "ultralytics.data.build",
+    "ultralytics.utils.checks",
     "ultralytics.utils.metrics",
     "ultralytics.engine.trainer",
     "ultralytics.engine.validator",

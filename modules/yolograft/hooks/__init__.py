@@ -104,6 +104,11 @@ HOOKS: tuple[Hook, ...] = (
         (f"{_DATA}.utils:check_file", "data:make", "file"),
     ),
     *_hooks(
+        "`cfg=shapes-demo.yaml` is found",
+        "a list of folders or functions that look up a settings file",
+        ("ultralytics.utils.checks:check_yaml", "settings:make", "file"),
+    ),
+    *_hooks(
         "a data YAML can name COCO JSON",
         "a registry of data formats that `check_det_dataset` reads",
         (f"{_DATA}.utils:check_det_dataset", "data:make_check", "dataset autodownload", "8.4.120"),
@@ -135,6 +140,11 @@ HOOKS: tuple[Hook, ...] = (
         "a run can be resumed after the cache folder was emptied",
         "a callback before the first checkpoint is written",
         (f"{_ENGINE}.trainer:BaseTrainer.save_model", "trainer:make_save", "self"),
+    ),
+    *_hooks(
+        "a training of a model with blocks ends with the path of a picture of predictions",
+        "a last line of `yolo train` that names the pictures",
+        (f"{_ENGINE}.trainer:BaseTrainer.final_eval", "trainer:make_final", "self"),
     ),
     *_hooks(
         "`freeze=10` counts rows of the base, not the blocks between them",

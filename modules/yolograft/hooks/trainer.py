@@ -1,6 +1,7 @@
-"""Wrap ``BaseTrainer.save_metrics`` and ``save_model``.
+"""Wrap ``BaseTrainer.save_metrics``, ``save_model`` and ``final_eval``.
 
-Each epoch has the COCO columns in results.csv, and a run can be resumed without the user's cache.
+Each epoch has the COCO columns in results.csv, a run can be resumed without the user's cache, and
+the last line of a training names a picture of predictions.
 """
 
 from __future__ import annotations
@@ -42,3 +43,26 @@ def make_save(trainer: ModuleType, original: Callable) -> Callable:
         return original(self, *args, **kwargs)
 
     return save_model
+
+
+def make_final(trainer: ModuleType, original: Callable) -> Callable:
+    """Return a ``final_eval`` that names the picture of predictions of a model with blocks.
+
+    Args:
+        trainer: ``ultralytics.engine.trainer``.
+        original: ``BaseTrainer.final_eval``.
+    """
+
+    def final_eval(self, *args, **kwargs):
+        from yolograft.config import rows
+        from yolograft.config.labels import split
+
+        done = original(self, *args, **kwargs)
+        picture = self.save_dir / "val_batch0_pred.jpg"
+        config = getattr(getattr(self.model, "module", self.model), "yaml", None) or {}
+        ours = any(split(str(row[2]))[1] for row in rows.raw(config))
+        if ours and trainer.RANK in {-1, 0} and picture.is_file():
+            trainer.LOGGER.info(f"yolograft: predictions on validation images: {picture}")
+        return done
+
+    return final_eval
