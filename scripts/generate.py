@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 
 import yolograft
-from yolograft import blocks, files, registry, roles, signatures
+from yolograft import blocks, describe, files, registry, roles, signatures
 from yolograft.blocks._row import Block
+from yolograft.config import origin
 from yolograft.graft import file, graft, recipes
 from yolograft.graft.recipes import Recipe
 from yolograft.roles import Role
@@ -58,6 +59,16 @@ READMES = {
         "backbone": "**骨干网络**：输出多个尺度的特征图",
         "classifier": "**分类头**：分类网络的最后一层",
     },
+}
+#: Models of which the page of a block says where its recipe puts it.
+BASES = ("yolov8n.yaml", "yolo11n.yaml", "yolo26n.yaml")
+#: Pages of results, and what they are about.
+RESULTS = {
+    "bench.md": "Time and memory against other implementations",
+    "shapes.md": "training on drawn shapes",
+    "compare.md": "the blocks compared",
+    "warm-start.md": "warm starts",
+    "bccd.md": "real images",
 }
 #: The first words of the page of all blocks.
 INTRO = (
@@ -143,30 +154,6 @@ def stub() -> str:
 # ---------------------------------------------------------------------------------------- a block
 
 
-def row(block: Block) -> str:
-    """Return an example of a block's row in a model YAML."""
-    widths = signatures.widths(block.load(), block.role) or ()
-    others = [name for name in signatures.parameters(block.load()) if name not in widths]
-    given = [
-        {"k": 3, "s": 1}.get(name, 64 if not block.role.one_map else 256)
-        for name in block.role.positional(widths, others)
-    ]
-    if block.role.reads_many:
-        given = ["nc"]
-    return f"[-1, 1, {block.name}, [{', '.join(map(str, given))}]]"
-
-
-def paper(block: Block) -> str:
-    """Return the address of a block's paper."""
-    return f"https://arxiv.org/abs/{block.paper}"
-
-
-def recipe_name(block: Block) -> str:
-    """Return the recipe of a block, or the config where it stands without one."""
-    name = Path(block.config).stem.removeprefix("yolov8-")
-    return name if name in pack_recipes() else block.config
-
-
 def by_role() -> Iterator[tuple[Role, list[Block]]]:
     """Yield each role with its blocks."""
     for role in sorted(roles.ROLES.values(), key=lambda role: ROLES.index(role.name)):
@@ -187,7 +174,7 @@ def readme(name: str, words: dict[str, str]) -> str:
     lines = []
     for role, members in by_role():
         names = [f"[`{block.name}`](docs/blocks/{block.name}.md)" for block in members]
-        found = [f"`{recipe}`" for recipe in dict.fromkeys(map(recipe_name, members)) if recipe]
+        found = [f"`{recipe}`" for recipe in dict.fromkeys(map(describe.recipe, members)) if recipe]
         lines.append((words[role.name], ", ".join(names), ", ".join(found)))
     head = (words["role"], words["blocks"], words["recipes"])
     return "".join((before, START, _table(head, lines), END, after))
@@ -200,12 +187,12 @@ def index() -> str:
         lines = []
         for block in members:
             aliases = "".join(f" (`{alias}`)" for alias in block.aliases)
-            recipe = recipe_name(block)
+            recipe = describe.recipe(block)
             lines.append(
                 (
                     f"[`{block.name}`]({block.name}.md){aliases}",
-                    f"{_markdown(_docstring(block)[0])} ([paper]({paper(block)}))",
-                    f"`{row(block)}`",
+                    f"{_markdown(describe.read(block).about)} ([paper]({describe.paper(block)}))",
+                    f"`{describe.row(block)}`",
                     f"`{recipe}`" if recipe else "",
                 )
             )
@@ -216,41 +203,30 @@ def index() -> str:
 
 def page(block: Block) -> str:
     """Return the page of a block."""
-    first, *body = _docstring(block)
-    cls = block.load()
+    cls, parts = block.load(), describe.read(block)
     title = re.match(r"(.*?)\.?$", (inspect.getmodule(cls).__doc__ or "").splitlines()[0])[1]
-    parts = [f"<!-- {NOTE} -->", f"# {block.name}", _markdown(first)]
     facts = [
         ("topic", _markdown(title)),
-        ("paper", f"[arXiv {block.paper}]({paper(block)})"),
+        ("paper", f"[arXiv {block.paper}]({describe.paper(block)})"),
         ("names in a row", ", ".join(f"`{name}`" for name in (block.name, *block.aliases))),
         ("role", f"{block.role.name}: {block.role.about}"),
         ("class", f"`{block.path.replace(':', '.')}`"),
     ]
-    parts.append(_table(("", ""), facts))
-    sections, limits = ["## Rows", _yaml(block)], []
-    for text in body:
-        heading, _, rest = text.partition(":\n")
-        if heading == "Args":
-            sections += ["## Arguments", _arguments(cls, rest)]
-        elif heading == "Shape":
-            sections += ["## Shape", _markdown(textwrap.dedent(rest))]
-        elif text.startswith("Differs"):
-            limits.append(_markdown(text))
-        elif heading != "Raises":
-            parts.append(_markdown(text))
-    parts += sections
+    texts = [f"<!-- {NOTE} -->", f"# {block.name}", _markdown(parts.about)]
+    if (ROOT / "docs" / "assets" / "blocks" / f"{block.name}.svg").is_file():
+        texts.append(f"![The flow of maps through {block.name}](../assets/blocks/{block.name}.svg)")
+    texts += [_table(("", ""), facts), *map(_markdown, parts.body)]
+    texts += ["## Rows", f"```yaml\n{describe.rows(block)}\n```"]
+    if parts.arguments:
+        rows = [(f"`{n}`", d and f"`{d}`", _markdown(meaning)) for n, d, meaning in parts.arguments]
+        texts += ["## Arguments", _table(("argument", "default", "meaning"), rows)]
+    if parts.shape:
+        texts += ["## Shape", _markdown(parts.shape)]
     points = [f"- {_sentence(what)}: {why}." for what, why in block.limits.items()]
-    limits += ["\n".join(points)] * bool(points)
-    parts += ["## Limits", *limits] if limits else []
-    parts += [*_in_models(block), *_warm(block), *_cost(block)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _docstring(block: Block) -> list[str]:
-    """Return the paragraphs of a block's docstring, each section of it in one."""
-    text = inspect.getdoc(block.load()) or ""
-    return re.split(r"\n\n(?! )", text)
+    limits = [*map(_markdown, parts.differs), *["\n".join(points)] * bool(points)]
+    texts += ["## Limits", *limits] if limits else []
+    texts += [*_in_models(block), *_warm(block), *_cost(block), *_measured(block)]
+    return "\n\n".join(texts) + "\n"
 
 
 def _markdown(text: str) -> str:
@@ -272,46 +248,35 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _yaml(block: Block) -> str:
-    lines = [f"- {row(block)}"]
-    if block.role.inside:
-        short = min((block.name, *block.aliases), key=len)
-        how = {
-            "replace": "for the second 3x3 convolution of each bottleneck",
-            "follow": "after the second 3x3 convolution of each bottleneck",
-        }[block.role.inside]
-        lines.append(f"- [-1, 3, C2f_{short}, [256, True]] # inside a stage, {how}")
-    return "\n".join(["```yaml", *lines, "```"])
-
-
-def _arguments(cls: type, text: str) -> str:
-    """Return a table of the arguments: names, defaults, and what the docstring says."""
-    entries = re.findall(r"^ {4}(\w+): (.*?)(?=^ {4}\w|\Z)", text, re.MULTILINE | re.DOTALL)
-    known = {parameter.name: parameter for parameter in signatures.signature(cls)}
-    rows = []
-    for name, meaning in entries:
-        default = known[name].default
-        shown = "" if default is inspect.Parameter.empty else f"`{default}`"
-        rows.append((f"`{name}`", shown, _markdown(" ".join(meaning.split()))))
-    return _table(("argument", "default", "meaning"), rows)
-
-
 def _in_models(block: Block) -> Iterator[str]:
-    """Yield the recipe and the model YAML of a block."""
+    """Yield the recipe and the model YAML of a block, and which rows the recipe changes."""
     if not block.config:
         return
     yield "## In a model"
     recipe = pack_recipes().get(Path(block.config).stem.removeprefix("yolov8-"))
-    if recipe:
-        yield f"The recipe `{recipe.name}`: {recipe.about}. {recipe.why}"
-        yield (
-            "```bash\n"
-            f"yolo train model=yolov8n-{recipe.name}.yaml data=coco8.yaml # also yolo11n, yolo26n\n"
-            f"yolograft patch best.pt --recipe {recipe.name} --warm exact # from trained weights\n"
-            "```"
-        )
-    else:
+    if not recipe:
         yield f"`{block.config}` shows it; there is no recipe for it."
+        return
+    yield f"The recipe `{recipe.name}`: {recipe.about}. {recipe.why}"
+    yield (
+        "<!-- not run: it downloads COCO8, and needs a checkpoint -->\n"
+        "```bash\n"
+        f"yolo train model=yolov8n-{recipe.name}.yaml data=coco8.yaml # also yolo11n, yolo26n\n"
+        f"yolograft patch best.pt --recipe {recipe.name} --warm exact # from trained weights\n"
+        "```"
+    )
+    yield "The rows of the new model that are inserted or changed, with their levels:"
+    yield _table(("model", "inserted", "changed"), [_places(name, recipe) for name in BASES])
+
+
+def _places(base: str, recipe: Recipe) -> tuple[str, str, str]:
+    result = graft(base, recipes.BUILT_IN + recipe.name)
+    found: dict[bool, list[str]] = {True: [], False: []}
+    for i, one in enumerate(result.origins):
+        if one.relation != origin.KEPT:
+            level = result.base.level(one.row)
+            found[one.inserted].append(f"{i} (P{level})" if level is not None else str(i))
+    return f"`{base}`", ", ".join(found[True]), ", ".join(found[False])
 
 
 def _warm(block: Block) -> Iterator[str]:
@@ -346,6 +311,19 @@ def _cost(block: Block) -> Iterator[str]:
     yield "## Cost"
     yield f"With its defaults, on a map of {WIDTH} channels and {SIZE}x{SIZE} positions:"
     yield _table(("", "parameters", "GFLOPs"), rows)
+
+
+def _measured(block: Block) -> Iterator[str]:
+    """Yield links to what was measured with a block."""
+    recipe = describe.recipe(block)
+    found = [
+        f"[{title}](../results/{name})"
+        for name, title in RESULTS.items()
+        if re.search(rf"\b({block.name}|{recipe})\b", _read(ROOT / "docs" / "results" / name))
+    ]
+    if found:
+        yield "## Measured"
+        yield f"{'; '.join(found)}."
 
 
 def _figures(module: nn.Module, x: Tensor) -> tuple[str, str]:

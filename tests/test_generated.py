@@ -9,7 +9,7 @@ import yaml
 from scripts import generate
 from ultralytics.nn import tasks
 
-from yolograft import registry
+from yolograft import describe, registry
 from yolograft.config import origin, rows
 from yolograft.config.labels import split
 
@@ -37,7 +37,13 @@ def test_every_recipe_has_a_config_and_every_block_a_page():
 
 @pytest.mark.long
 def test_stale_files_are_listed_and_written(tmp_path, monkeypatch, capsys):
-    for name in ("cfg", "docs/blocks", "modules/yolograft/blocks"):
+    for name in (
+        "cfg",
+        "docs/assets/blocks",
+        "docs/blocks",
+        "docs/results",
+        "modules/yolograft/blocks",
+    ):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "README.zh-CN.md", tmp_path)
     readme = (ROOT / "README.md").read_text()
@@ -88,8 +94,8 @@ def test_configs_say_where_their_rows_come_from(name):
 
 @pytest.mark.parametrize("block", registry.OURS, ids=lambda block: block.name)
 def test_the_row_that_a_page_shows_builds(block):
-    row = yaml.safe_load(generate.row(block))
-    assert f"- {generate.row(block)}" in (ROOT / "docs/blocks" / f"{block.name}.md").read_text()
+    row = yaml.safe_load(describe.row(block))
+    assert f"- {describe.row(block)}" in (ROOT / "docs/blocks" / f"{block.name}.md").read_text()
     config = {"nc": 3, "backbone": [[-1, 1, "Conv", [256, 3, 2]]], "head": [row]}
     model, _ = tasks.parse_model(config, 3, verbose=False)
     assert type(model[1]) is block.load()

@@ -1,15 +1,15 @@
 """Check a COCO dataset: count what it holds, list its issues, draw its images.
 
-`coco check` reads COCO JSON and looks at each image: what it holds, what training would leave out
-or change and why, and a contact sheet of images with their boxes, masks and keypoints. Several
-files, or a data YAML that names them, are also compared: which images do they share?
+`coco check` reads COCO JSON and looks at each image: what it holds, what
+training would leave out or change and why, and a contact sheet of images with
+their boxes, masks and keypoints. Several files, or a data YAML that names them,
+are also compared: which images do they share?
 
   yolograft coco check instances_train.json --images train -o sheet.jpg
-  yolograft coco check instances_train.json instances_val.json
   yolograft coco check my-coco.yaml --json
 
-Exits with 0 if there are no issues, 1 if something was dropped, changed or looks wrong, 2 if the
-dataset cannot be used.
+Exits with 0 if there are no issues, 1 if something was dropped, changed or
+looks wrong, 2 if the dataset cannot be used.
 """
 
 from __future__ import annotations

@@ -1,31 +1,32 @@
-"""Train a base, its variants and a scale-up control on equal terms, and write one page about it.
+"""Compare variants of a model fairly, and write one page about it.
 
-Each is trained with several seeds. The page has AP with paired intervals, size, speed, curves and
-examples.
+The base, its variants and a scale-up control are trained on equal terms, each
+with several seeds. The page has AP with paired intervals, size, speed, curves
+and examples.
 
-  yolograft compare --base yolo11n.yaml --recipes sk,cbam,spd --data coco.yaml --seeds 3 epochs=100
-  yolograft compare plan.yaml
+  yolograft compare --base yolo11n.yaml --recipes sk,cbam --data coco.yaml
   yolograft compare plan.yaml --dry-run
 
 A plan file has the same as the options, and variants of any kind:
 
   base: yolo11n.yaml
   variants:
-    - sk                                  # a recipe, or two: sk+cbam
-    - my-yolo11n.yaml                     # a model YAML, or a checkpoint
+    - sk                # a recipe, or two: sk+cbam
+    - my-yolo11n.yaml   # a model YAML, or a checkpoint
     - {name: mine, model: other.yaml}
   data: coco.yaml
   seeds: 3
   epochs: 100
   settings: {imgsz: 640}
 
-A comparison that was stopped, or killed, continues when the same command is started again. Variants
-and seeds may be added or removed: finished runs are kept. With other settings or versions, finished
-runs are never trained over: choose another --project, or add --force, which first moves them to the
-folder `aside` of the project.
+A comparison that was stopped, or killed, continues when the same command is
+started again. Variants and seeds may be added or removed: finished runs are
+kept. With other settings or versions, finished runs are never trained over:
+choose another --project, or add --force, which first moves them to the folder
+`aside` of the project.
 
-Exits with 0 if all runs finished, 1 if one failed, 2 if there is nothing to run or something has to
-be decided first, 130 after Ctrl-C.
+Exits with 0 if all runs finished, 1 if one failed, 2 if there is nothing to run
+or something has to be decided first, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ import errno
 import shlex
 import sys
 
+from yolograft import install
+from yolograft.cli import _options
 from yolograft.compare import interrupt
 from yolograft.errors import ConfigError, refuse
 
@@ -73,12 +76,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     Args:
         commands: Of the ``yolograft`` command.
     """
-    parser = commands.add_parser(
-        "compare",
-        help="compare variants of a model fairly: AP, size, speed, over seeds",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = _options.command(commands, "compare", __doc__, main)
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -90,7 +88,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=text)
     for name, text in _SWITCHES.items():
         parser.add_argument(f"--{name}", action="store_true", help=text)
-    parser.set_defaults(run=main)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -136,7 +133,7 @@ def _check_packages() -> None:
     try:
         import scipy  # noqa: F401
     except ImportError:
-        hint = 'install what it needs: pip install "yolograft[compare]"'
+        hint = f"install what it needs: {install.line('compare')}"
         refuse("SciPy is not installed, and `yolograft compare` needs it", hint)
 
 

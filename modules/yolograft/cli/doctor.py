@@ -1,7 +1,12 @@
 """Check that the stock `yolo` command knows the blocks.
 
-Check versions, the interpreter of `yolo`, the start-up line, the functions of Ultralytics that are
-wrapped, and that a small model builds. Exits with 1 and a remedy if one of them is wrong.
+Checks versions, the Python that `yolo` runs in, the line that loads yolograft
+when Python starts, the functions of Ultralytics that are wrapped, and that a
+small model builds. The last line says whether all is well, and what to do if
+not; it then exits with 1.
+
+  yolograft doctor
+  yolograft doctor --hooks
 """
 
 from __future__ import annotations
@@ -16,7 +21,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from yolograft.cli import _options
+from yolograft import install
+from yolograft.cli import _options, _screen
 from yolograft.tables import aligned
 
 
@@ -44,18 +50,26 @@ def main(args: argparse.Namespace) -> int:
             rows.append((name, version(name)))
         except PackageNotFoundError:
             rows.append((name, "not installed"))
-    print(aligned(rows))
-    problems = 0
+    _screen.table(rows, head=False)
+    found = []
     for title, check in (
         ("`yolo` on the PATH", _check_command),
         ("start-up line", _check_autoload),
         ("wrapped functions", _check_hooks),
-        ("small model", _check_model),
+        ("a small model", _check_model),
     ):
-        remedy = check()
-        print(f"{'ok ' if not remedy else 'BAD'} {title}" + (f": {remedy}" if remedy else ""))
-        problems += bool(remedy)
-    return 1 if problems else 0
+        with _screen.working(f"Checking {title}"):
+            remedy = check()
+        found.append(("BAD" if remedy else "ok", title, remedy))
+    print()
+    _screen.table(found, head=False)
+    remedies = [remedy for _, _, remedy in found if remedy]
+    print()
+    if not remedies:
+        _screen.text("All is well: `yolo` knows the blocks.", "bold green")
+        return 0
+    _screen.text(f"Not well. First: {remedies[0]}", "bold red")
+    return 1
 
 
 def _check_command() -> str:
@@ -70,7 +84,7 @@ def _check_command() -> str:
         return ""
     return (
         f"{command} runs {other or 'another Python'}, not {sys.executable}; install yolograft "
-        f"there: `{other or 'python'} -m pip install yolograft`"
+        f"there: `{other or 'python'} -m {install.line()}`"
     )
 
 
@@ -85,7 +99,7 @@ def _check_autoload() -> str:
     )
     if fresh.returncode == 0:
         return ""
-    return "a fresh Python does not load yolograft; run `pip install --force-reinstall yolograft`"
+    return f"a fresh Python does not load yolograft; run `{install.line()} --force-reinstall`"
 
 
 def _check_hooks() -> str:
@@ -98,10 +112,9 @@ def _check_hooks() -> str:
     except Exception as error:
         return f"ultralytics does not import ({error}); run `pip install -U ultralytics`"
     reasons = {hook.target: STATUS.get(hook.target, "not attached") for hook in HOOKS}
-    for target, reason in reasons.items():
-        print(f"    {'not wrapped' if reason else 'wrapped'}  {target.replace(':', '.')}")
-    bad = dict.fromkeys(filter(None, reasons.values()))
-    return f"{'; '.join(bad)}; run `pip install -U yolograft ultralytics`" if bad else ""
+    bad = [f"{target} ({reason})" for target, reason in reasons.items() if reason]
+    fact = f"not wrapped: {', '.join(bad)}; update yolograft, or install an Ultralytics that fits"
+    return fact if bad else ""
 
 
 def _check_model() -> str:

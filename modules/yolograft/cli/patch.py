@@ -1,10 +1,11 @@
 """Graft blocks into a model YAML or a checkpoint by a recipe.
 
-Write a model YAML or a checkpoint with blocks grafted into it, and print what changes. A checkpoint
-keeps all weights that can be carried. Recipes: a name (first yours in ./recipes, then those that
-come with yolograft, which builtin:NAME also means) or a path. The same without a file:
+Writes a model YAML, or a checkpoint that keeps all weights that can be carried,
+and prints what changes. A recipe is a name (first yours in ./recipes, then
+those that come with yolograft, which builtin:NAME also means) or a path.
 
-  yolo train model=yolo11s-cbam.yaml data=coco8.yaml
+  yolograft patch yolo11n.yaml --recipe sk,cbam --plot graph.svg
+  yolograft patch best.pt --recipe cbam --warm exact
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 from pathlib import Path
 
 from yolograft import files
-from yolograft.cli import _options
+from yolograft.cli import _options, _screen
 from yolograft.errors import refuse
 
 
@@ -53,10 +54,11 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Graft, print the preview and write the file; return the exit status."""
-    from yolograft.config import scale
-    from yolograft.graft import file as model_yaml
-    from yolograft.graft import graft, plot, preview
-    from yolograft.warm import checkpoint
+    with _screen.working("Loading Ultralytics"):
+        from yolograft.config import scale
+        from yolograft.graft import file as model_yaml
+        from yolograft.graft import graft, plot, preview
+        from yolograft.warm import checkpoint
 
     trained = args.base.endswith(".pt")
     suffixes = (".pt",) if trained else (".yaml", ".yml")
@@ -65,7 +67,8 @@ def main(args: argparse.Namespace) -> int:
     if trained:
         if args.output:
             _check_output(Path(args.output), args.force, suffixes)
-        patched = checkpoint.patch(args.base, args.recipe, args.warm)
+        with _screen.working(f"Grafting {args.recipe} into {args.base}"):
+            patched = checkpoint.patch(args.base, args.recipe, args.warm)
         result = patched.graft
         name = f"{Path(args.base).stem}-{'+'.join(one.name for one in result.recipes)}.pt"
     else:
@@ -75,7 +78,11 @@ def main(args: argparse.Namespace) -> int:
     if not args.dry_run:
         _check_output(file, args.force, suffixes)
     note = "" if trained else model_yaml.about_scale(result, file)
-    print(preview.text(result))
+    with _screen.working("Counting parameters and FLOPs"):
+        title, rows, totals = preview.table(result)
+    _screen.text(title, "bold")
+    _screen.table(rows, right=preview.RIGHT)
+    _screen.text(totals)
     if trained:
         print(f"\n{patched.report}")
     if not args.dry_run:

@@ -1,22 +1,26 @@
 r"""Train on a data YAML or on COCO JSON.
 
-Train, validate after each epoch, and end with the COCO table of the best checkpoint. Everything
-else is as in the stock command, `yolo train`, which reads the same data YAMLs.
+Trains, validates after each epoch, and ends with the COCO table of the best
+checkpoint. Everything else is as in the stock command, `yolo train`, which
+reads the same data YAMLs.
 
-  yolograft train --model yolov8n-sk.yaml --data coco.yaml epochs=100 imgsz=640
-  yolograft train --model yolov8n.yaml --pretrained yolov8n.pt --device 0,1 batch=64 \
-      --coco-train train.json --train-images train --coco-val val.json --val-images val
-  yolograft train --resume runs/detect/train/weights/last.pt
+  yolograft train --model yolov8n-sk.yaml --data coco.yaml epochs=100
+  yolograft train --model yolov8n.yaml --device 0,1 batch=64 \
+      --coco-train train.json --train-images train \
+      --coco-val val.json --val-images val
 
-Defaults depend on the device: amp=True and up to eight workers on a GPU, neither on a CPU;
-cache=False on both. batch is the sum over all GPUs.
+Defaults depend on the device: amp=True and up to eight workers on a GPU,
+neither on a CPU; cache=False on both. batch is the sum over all GPUs.
 
-Several machines, here two with eight GPUs each; the second says --node-rank 1, HOST is the first:
+Several machines, here two with eight GPUs each; the second says --node-rank 1,
+HOST is the first:
 
-  torchrun --nnodes 2 --nproc-per-node 8 --node-rank 0 --master-addr HOST --master-port 29500 \
-      --no-python yolograft train --model yolov8n-sk.yaml --data coco.yaml batch=256
+  torchrun --nnodes 2 --nproc-per-node 8 --node-rank 0 --master-addr HOST \
+      --master-port 29500 --no-python \
+      yolograft train --model yolov8n-sk.yaml --data coco.yaml batch=256
 
-If one process stops, those on the other machines print its message and end within 30 seconds.
+If one process stops, those on the other machines print its message and end
+within 30 seconds.
 """
 
 from __future__ import annotations

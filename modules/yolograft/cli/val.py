@@ -1,9 +1,9 @@
 """Validate on a data YAML or on COCO JSON.
 
-Validate a checkpoint and print the COCO table; `yolo val` does the same.
+Validates a checkpoint and prints the COCO table; `yolo val` does the same.
 
   yolograft val --model best.pt --data coco.yaml
-  yolograft val --model best.pt --coco-val val.json --val-images val imgsz=640 split=val
+  yolograft val --model best.pt --coco-val val.json --val-images val imgsz=640
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from yolograft import install
 from yolograft.compare import records
 from yolograft.compare.process import Process
 from yolograft.compare.records import AnyRecord, Job
@@ -39,7 +40,7 @@ class Cluster:
         except ImportError:
             refuse(
                 "--ray needs Ray, which is not installed",
-                'install it: pip install "yolograft[ray]"',
+                f"install it: {install.line('ray')}",
             )
         self.ray = ray
         try:

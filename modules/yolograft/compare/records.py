@@ -374,7 +374,7 @@ def parse(kind: Any, content: str, place: str) -> Any:
         refuse(
             f"{place}: the file has format version {version}, and this yolograft reads versions up "
             f"to {VERSION}",
-            "update it: pip install -U yolograft",
+            "update yolograft on this machine",
         )
     return _typed(kind, found, place)
 

@@ -21,8 +21,22 @@ class Figures:
     sizes: dict[int, str]
 
 
+#: Columns of numbers.
+RIGHT = (1, 3, 4)
+
+
 def text(result: Graft) -> str:
     """Return a table of the changed rows, and the totals against the base.
+
+    Args:
+        result: What :func:`yolograft.graft.graft` returned.
+    """
+    title, rows, totals = table(result)
+    return f"{title}\n{aligned(rows, right=RIGHT)}\n{totals}"
+
+
+def table(result: Graft) -> tuple[str, list[tuple[str, ...]], str]:
+    """Return a title, the changed rows with what each costs more or less than before, the totals.
 
     Args:
         result: What :func:`yolograft.graft.graft` returned.
@@ -37,35 +51,48 @@ def text(result: Graft) -> str:
     before = figures(base, touched | {*gone}, imgsz)
     after = figures(new, set(changed), imgsz)
 
-    lines = [("", "layer", "before", "after", "parameters", "GFLOPs", "output")]
+    lines = [("", "row", "module", "parameters", "GFLOPs", "output")]
     entries = [(result.origins[i].row, 1, i) for i in changed] + [(row, 0, -1) for row in gone]
+    none = (0, 0.0)
     for row, there, i in sorted(entries):
         old = result.base.rows[row]
-        was = f"{old.label} {flow(old.args)}"
         if not there:
-            lines.append(("-", str(row), was, "", *_numbers(before.rows[row]), ""))
-            continue
-        now = f"{result.rows[i][2]} {flow(result.rows[i][3])}"
-        cost, size = after.rows[i], after.sizes[i]
-        if result.origins[i].inserted:
-            lines.append(("+", str(i), "", now, *_numbers(cost), size))
+            was = f"{old.label} {flow(old.args)}"
+            lines.append(("-", str(row), was, *_change(before.rows[row], none), ""))
+        elif result.origins[i].inserted:
+            now = f"{result.rows[i][2]} {flow(result.rows[i][3])}"
+            lines.append(("+", str(i), now, *_change(none, after.rows[i]), after.sizes[i]))
         else:
-            both = _numbers(before.rows[row], cost)
-            lines.append(("~", str(i), was, now, *both, size))
-    total = _numbers((before.params, before.gflops), (after.params, after.gflops))
-    lines.append(("", "total", "", "", *total, ""))
-    table = aligned(lines, right=(1, 4, 5))
+            both = _both(old.label, old.args, *result.rows[i][2:])
+            cost = _change(before.rows[row], after.rows[i])
+            lines.append(("~", str(i), both, *cost, after.sizes[i]))
+    total = (before.params, before.gflops), (after.params, after.gflops)
     at = f"scale {letter}, " if letter else ""
     names = " + ".join(one.name for one in result.recipes)
-    return "\n".join([f"{result.base.name} + {names} ({at}{imgsz} pixels)", table])
+    title = f"{result.base.name} + {names} ({at}{imgsz} pixels)"
+    return title, lines, _totals(*total)
 
 
-def _numbers(one: tuple[int, float], other: tuple[int, float] | None = None) -> tuple[str, str]:
-    """Return parameters and GFLOPs as text; of two, the first and the second."""
-    params, gflops = f"{one[0]:,}", f"{one[1]:.2f}"
-    if other is not None:
-        params, gflops = f"{params} -> {other[0]:,}", f"{gflops} -> {other[1]:.2f}"
-    return params, gflops
+def _both(old: str, old_args: list, new: str, new_args: list) -> str:
+    """Return the module before and after; the arguments once, where they stay."""
+    if list(old_args) == list(new_args):
+        return f"{old} -> {new} {flow(new_args)}"
+    return f"{old} {flow(old_args)} -> {new} {flow(new_args)}"
+
+
+def _change(before: tuple[int, float], after: tuple[int, float]) -> tuple[str, str]:
+    return f"{after[0] - before[0]:+,}", f"{after[1] - before[1]:+.2f}"
+
+
+def _totals(before: tuple[int, float], after: tuple[int, float]) -> str:
+    """Return parameters and GFLOPs of the whole model, before and after."""
+    texts = []
+    for old, new, form, unit in zip(
+        before, after, (",", ".2f"), ("parameters", "GFLOPs"), strict=True
+    ):
+        change = f" ({100 * (new / old - 1):+.1f} %)" if old else ""
+        texts.append(f"{old:{form}} -> {new:{form}} {unit}{change}")
+    return f"total: {', '.join(texts)}"
 
 
 def figures(config: dict, rows: set[int], imgsz: int) -> Figures:

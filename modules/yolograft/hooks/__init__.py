@@ -232,5 +232,5 @@ def _warn(target: str, error: Exception) -> None:
     LOGGER.warning(
         f"yolograft {version('yolograft')} does not fit ultralytics {ultralytics.__version__}: "
         f"{target.replace(':', '.')} was not wrapped ({error}). Stock configs work; grafted ones "
-        "may not. Hint: `pip install -U yolograft`, then `yolograft doctor`."
+        "may not. Hint: update yolograft, then run `yolograft doctor`."
     )
