@@ -33,7 +33,8 @@ SNIPPETS = [
     page
     for page in PAGES
     if page.suffix == ".md"
-    and page.name not in ("CONTRIBUTING.md", "CHANGELOG.md")
+    and page.name not in ("CONTRIBUTING.md", "CHANGELOG.md", "README.zh-CN.md")
+    and page.parent.name != "zh"  # the same blocks as in English: tests below, and test_readme.py
     and RECORDS not in page.parents
     and any(b.language in RUNS and not b.skip for b in pages.blocks(page.read_text()))
 ]
@@ -124,6 +125,14 @@ def environment(tmp_path_factory, shapes):
 @pytest.mark.parametrize("page", SNIPPETS, ids=name)
 def test_snippets_run_and_print_what_the_page_shows(page, tmp_path, environment):
     run(page, tmp_path, environment)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "zh").glob("*.md")), ids=name)
+def test_a_translation_has_the_same_snippets(page):
+    english = ROOT / "docs" / page.name
+    assert pages.blocks(page.read_text()) == pages.blocks(english.read_text())
+    levels = [re.findall(r"^#+ ", p.read_text(), re.MULTILINE) for p in (page, english)]
+    assert levels[0] == levels[1]
 
 
 def test_wrong_snippets_are_found(tmp_path):
