@@ -26,7 +26,7 @@ from ultralytics.nn import tasks
 import yolograft
 from yolograft import ConfigError, registry
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "own-block.md"
 
 
 pytestmark = pytest.mark.usefixtures("own_blocks")
@@ -679,13 +679,13 @@ def test_two_threads_import_the_host_at_once():
     assert out.split() == ["True", "True"]
 
 
-# -------------------------------------------------------------------------------------- the README
+# -------------------------------------------------------------------------------- the documentation
 
 
-def test_the_block_of_the_readme_trains_by_muon(tiny, monkeypatch):
+def test_the_block_of_the_documentation_trains_by_muon(tiny, monkeypatch):
     monkeypatch.chdir(tiny)
-    text = re.search(r"```python\n((?:(?!```).)*class Gain.*?)```", README.read_text(), re.S)[1]
-    example = ModuleType("readme_example")
+    text = re.search(r'```python title="gain.py"\n(.*?)```', PAGE.read_text(), re.S)[1]
+    example = ModuleType("page_example")
     monkeypatch.setitem(sys.modules, example.__name__, example)
     exec(text, vars(example))
     rows = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Gain", [{"start": 0.5}]]]

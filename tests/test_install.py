@@ -59,8 +59,9 @@ def build(kind, source, folder):
 def source(tmp_path_factory):
     """A copy of the checkout without what builds and tests leave behind."""
     folder = tmp_path_factory.mktemp("source") / "yolograft"
-    names = ["cfg", "modules", "scripts", "tests", "hatch_build.py", "pyproject.toml"]
-    for name in [*names, "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"]:
+    names = ["cfg", "docs", "modules", "scripts", "tests", "hatch_build.py", "pyproject.toml"]
+    names += ["mkdocs.yml", "README.md", "README.zh-CN.md", "CITATION.cff"]
+    for name in [*names, "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"]:
         path = ROOT / name
         if path.is_dir():
             shutil.copytree(path, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -100,11 +100,19 @@ ROWS = {"Damp": Row(_naive)}
 def checkout(tmp_path_factory):
     """A copy of the checkout with a block more, and how to run Python there."""
     root = tmp_path_factory.mktemp("checkout")
-    kept = ("modules", "cfg", "scripts", "tests", "docs/blocks")
+    kept = (
+        "modules",
+        "cfg",
+        "scripts",
+        "tests",
+        "docs/assets/blocks",
+        "docs/blocks",
+        "docs/results",
+    )
     for name in kept:
         ignored = shutil.ignore_patterns("__pycache__", "released", "*.pt")
         shutil.copytree(ROOT / name, root / name, ignore=ignored)
-    for name in ("README.md", "pyproject.toml"):
+    for name in ("README.md", "README.zh-CN.md", "pyproject.toml"):
         shutil.copy(ROOT / name, root / name)
     for name, text in FILES.items():
         assert not (root / name).exists()
@@ -131,6 +139,7 @@ def test_one_command_writes_what_follows_from_the_four(checkout):
     stale = checkout("scripts/generate.py", "--check", ok=False).split()
     assert sorted(stale[1::2]) == [
         "README.md",
+        "README.zh-CN.md",
         "cfg/yolov8-damp.yaml",
         "docs/blocks/Damp.md",
         "docs/blocks/index.md",
@@ -142,8 +151,8 @@ def test_one_command_writes_what_follows_from_the_four(checkout):
 
 def test_the_block_is_listed_built_and_grafted(checkout):
     listed = checkout("-c", "from yolograft.cli import main; main(['list'])")
-    line = next(line for line in listed.splitlines() if line.startswith("Damp "))
-    assert line.split() == ["Damp", "attention", "0000.00001", "yolov8-damp.yaml"]
+    line = next(line for line in listed.splitlines() if line.startswith("  Damp "))
+    assert line.split()[:2] == ["Damp", "damp"]
     code = (
         "import torch, yolograft; from ultralytics import YOLO\n"
         "model = YOLO('yolo11n-damp.yaml').model.eval()\n"

@@ -50,7 +50,9 @@ class SpaceToDepth(nn.Module):
 class SPDConv(nn.Module):
     """Space-to-depth, then a stride-1 convolution: down-sampling that drops no pixel.
 
-    Paper: Sunkara and Luo, https://arxiv.org/abs/2208.03641, Sec. 3.
+    Paper: Sunkara and Luo, https://arxiv.org/abs/2208.03641, Sec. 3::
+
+        y = act(BN(conv_k([x[0::2, 0::2], x[1::2, 0::2], x[0::2, 1::2], x[1::2, 1::2]])))
 
     Args:
         c1: Input channels.
