@@ -79,6 +79,7 @@ def test_a_recipe_of_several_blocks_is_shown_as_a_recipe(capsys):
     [
         (["list", "CBAN"], "yolograft: unknown block 'CBAN'\n\nHint: did you mean CBAM?\n"),
         (["list", "xyzzy"], "Hint: `yolograft list` shows all blocks\n"),
+        (["recipes", "xyzzy"], "Hint: the recipes are acmix, "),
         (["recipes", "cban"], "unknown recipe 'cban'\n\nHint: did you mean cbam?\n"),
         (["compar"], "yolograft: unknown command 'compar'\n\nHint: did you mean compare?\n"),
         (["xyzzy"], "Hint: the commands are list, recipes, patch, train, val, coco, compare, "),
@@ -98,6 +99,9 @@ def test_a_wrong_name_is_refused_with_the_nearest(words, says, capsys):
             ["compare", "--seed", "3", "--epoch=2", "--jobs-pr-device"],
             "did you mean --jobs-per-device?",
         ),
+        (["coco", "chek"], "'chek' is unknown; did you mean check?"),
+        (["completion", "bsh"], "'bsh' is unknown; did you mean bash?"),
+        (["patch", "x.pt", "--recipe", "sk", "--warm", "exac"], "did you mean exact?"),
         (["list", "--quite"], "unrecognized arguments: --quite\n"),
     ],
 )
@@ -127,6 +131,25 @@ def test_recipes_shows_all_and_ones_own(capsys, tmp_path, monkeypatch):
         assert f"--recipe {name} --warm exact\n" in out
 
 
+@pytest.mark.parametrize("word", ["cbam", "CBAM", "yolov8-cbam.yaml"])
+def test_recipes_finds_a_recipe_by_its_block(word, capsys):
+    assert cli.main(["recipes", word]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("cbam\n")
+    assert out.endswith("As a model YAML of the pack: yolov8-cbam.yaml\n")
+
+
+def test_recipes_shows_the_others_beside_a_wrong_one(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "bad.yaml").write_text("steps: []\n")
+    assert cli.main(["recipes"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("bad (yours)")
+    assert "cannot be used: recipe bad: " in lines[1]
+    assert any(line.startswith("cbam ") for line in lines)
+
+
 # -------------------------------------------------------------------------------------- the doctor
 
 
@@ -154,7 +177,8 @@ def test_doctor_reports_a_function_that_is_not_wrapped(capfd, monkeypatch):
     says = (
         "not wrapped: ultralytics.cfg:entrypoint (not attached), ultralytics.nn.tasks:parse_model"
     )
-    assert f"Not well. First: {says} (parse_model is missing); update yolograft" in out
+    first = f"Not well: 1 of 4 checks failed. Start with wrapped functions: {says}"
+    assert f"{first} (parse_model is missing); update yolograft" in out
 
 
 def test_doctor_explains_the_hooks(capsys):
@@ -211,7 +235,7 @@ def test_doctor_prints_the_remedy(env, says, remedy, capfd, monkeypatch):
     assert cli.main(["doctor"]) == 1
     out = " ".join(capfd.readouterr().out.split())
     assert says in out
-    assert f"Not well. First: {remedy}" in out
+    assert re.search(rf"Not well: [12] of 4 checks failed. Start with [^:]+: {remedy}", out)
 
 
 def test_doctor_finds_a_yolo_of_another_python(tmp_path, capfd, monkeypatch):
@@ -272,6 +296,9 @@ def visible(text):
         ["list"],
         ["list", "sk"],
         ["recipes"],
+        ["recipes", "sk"],
+        ["--help"],
+        ["compare", "--help"],
         ["patch", "yolo11n.yaml", "--recipe", "sk", "--dry-run"],
     ],
     ids=" ".join,
@@ -279,7 +306,7 @@ def visible(text):
 def test_a_terminal_gets_colour_and_a_pipe_plain_text(words):
     status, got = in_terminal(words)
     assert status == 0
-    assert "\x1b[1m" in got
+    assert re.search(r"\x1b\[(1|3\d)", got)
     assert max(map(len, visible(got))) <= 80
     status, got = in_terminal(words, NO_COLOR="1")
     assert not re.search(r"\x1b\[(3|4|9)\d", got)  # no colour
@@ -294,6 +321,36 @@ def test_bare_yolograft_prints_the_help_and_the_exit_codes(capsys):
     out = capsys.readouterr().out
     assert out.startswith("usage: yolograft ")
     assert re.search(r"Exit codes: 0 .* 1 .* 2 .* 130 ", " ".join(out.split()))
+
+
+def test_an_interrupt_ends_in_one_line(capsys, monkeypatch):
+    def stopped(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("yolograft.cli.val.main", stopped)
+    assert cli.main(["val"]) == 130
+    assert capsys.readouterr().err == "yolograft: stopped\n"
+
+
+def test_a_reader_may_leave_early():
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {COMMAND} recipes | true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_error_in_a_terminal_has_colour():
+    status, got = in_terminal(["compar"])
+    assert status == 2
+    assert "\x1b[1;31myolograft: \x1b[0m" in got
+    assert visible(got)[:3] == [
+        "yolograft: unknown command 'compar'",
+        "",
+        "Hint: did you mean compare?",
+    ]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])

@@ -7,11 +7,23 @@ from yolograft.compare import interrupt  # noqa: F401
 # isort: split
 
 import argparse
+import os
 import sys
 from contextlib import nullcontext
 
 from yolograft import __version__
-from yolograft.cli import coco, compare, completion, doctor, patch, recipes, train, val
+from yolograft.cli import (
+    _options,
+    _screen,
+    coco,
+    compare,
+    completion,
+    doctor,
+    patch,
+    recipes,
+    train,
+    val,
+)
 from yolograft.cli import list as blocks
 from yolograft.errors import ConfigError, nearest, refuse
 from yolograft.training import watch
@@ -29,20 +41,39 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     try:
         with watch.together() if watch.launched() and "train" in given[:1] else nullcontext():
-            return _run(given)
+            status = _run(given)
+            sys.stdout.flush()
+            return status
     except ConfigError as error:
-        sys.stderr.write(f"yolograft: {error}\n")
+        _screen.error(str(error))
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("yolograft: stopped\n")
+        return 130
+    except BrokenPipeError:  # whoever read the output has seen enough, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors hold their text: other machines print it too."""
+    """A parser that knows the nearest choice, and whose errors hold their text.
+
+    Other machines print the text too.
+    """
 
     def error(self, message: str):
         try:
             super().error(message)
         except SystemExit as error:
             error.text = message
+            raise
+
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            if hint := nearest(str(value), map(str, action.choices)):
+                error.message = f"{value!r} is unknown; {hint}"
             raise
 
 
@@ -71,10 +102,12 @@ def parser() -> argparse.ArgumentParser:
         prog="yolograft",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_options.formatter,
     )
     made.add_argument("--version", action="version", version=f"yolograft {__version__}")
-    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = made.add_subparsers(
+        title="commands", prog=made.prog, dest="command", required=True, metavar="COMMAND"
+    )
     for command in _COMMANDS:
         command.add(commands)
     return made

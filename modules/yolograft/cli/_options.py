@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from yolograft.cli import _screen
+
 
 def command(
     commands: argparse._SubParsersAction, name: str, doc: str | None, run: Callable[[Any], int]
@@ -26,10 +28,25 @@ def command(
         name,
         help=text[:1].lower() + text[1:].partition("\n")[0].removesuffix("."),
         description=text,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=formatter,
     )
     parser.set_defaults(run=run)
     return parser
+
+
+def formatter(prog: str) -> argparse.HelpFormatter:
+    """Return what lays out a ``--help``: in colour where it is read in a terminal.
+
+    Args:
+        prog: The command.
+    """
+    if not _screen.coloured():
+        return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28)
+    from rich_argparse import RawDescriptionRichHelpFormatter
+
+    made = RawDescriptionRichHelpFormatter(prog, max_help_position=28)
+    made.group_name_formatter = str  # titles as they are without colour
+    return made
 
 
 def add_data(parser: argparse.ArgumentParser, splits: tuple[str, ...]) -> None:

@@ -27,7 +27,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         commands: Of the ``yolograft`` command.
     """
     parser = _options.command(commands, "coco", __doc__, main)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = parser.add_subparsers(
+        title="actions", prog=parser.prog, dest="action", required=True, metavar="ACTION"
+    )
     check = _options.command(actions, "check", __doc__, main)
     check.add_argument(
         "files",

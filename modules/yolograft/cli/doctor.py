@@ -63,12 +63,13 @@ def main(args: argparse.Namespace) -> int:
         found.append(("BAD" if remedy else "ok", title, remedy))
     print()
     _screen.table(found, head=False)
-    remedies = [remedy for _, _, remedy in found if remedy]
+    bad = [(title, remedy) for _, title, remedy in found if remedy]
     print()
-    if not remedies:
+    if not bad:
         _screen.text("All is well: `yolo` knows the blocks.", "bold green")
         return 0
-    _screen.text(f"Not well. First: {remedies[0]}", "bold red")
+    first = f"Start with {bad[0][0]}: {bad[0][1]}"
+    _screen.text(f"Not well: {len(bad)} of {len(found)} checks failed. {first}", "bold red")
     return 1
 
 

@@ -56,38 +56,45 @@ def _refuse(name: str) -> None:
 
 
 def _all() -> None:
-    from yolograft import describe, registry, ultra
+    from yolograft import registry, ultra
 
-    blocks = list(registry.table())
-    for role in dict.fromkeys(block.role for block in blocks):
-        _screen.text(f"{role.name}: {role.about}", "bold")
-        rows = [
-            (
-                block.name,
-                ", ".join(block.aliases),
-                describe.recipe(block),
-                describe.plain(describe.read(block).about).removesuffix("."),
-            )
-            for block in blocks
-            if block.role is role
-        ]
-        _screen.table([("block", "alias", "recipe or config", "what it does"), *rows], indent=2)
+    head = ("block", "alias", "recipe", "what it does")
+    rows = {block: _row(block) for block in registry.table()}
+    among = [head, *rows.values()]
+    _screen.table([head], indent=2, among=among)
+    for role in dict.fromkeys(block.role for block in rows):
         print()
+        _screen.text(f"{role.name}: {role.about}", "bold yellow")
+        of_role = [row for block, row in rows.items() if block.role is role]
+        _screen.table(of_role, head=False, indent=2, among=among, first="cyan")
+    print()
     _screen.text(
         "Inside a stage, as in C2f_SK: attention and conv blocks, in " + ", ".join(ultra.STAGES)
     )
     print()
-    print("One block:         yolograft list CBAM")
-    print("In any model:      yolo train model=yolo11n-cbam.yaml data=shapes.yaml")
-    print("What that changes: yolograft patch yolo11n.yaml --recipe cbam --dry-run")
+    _screen.steps(
+        ("One block", "yolograft list CBAM"),
+        ("In any model", "yolo train model=yolo11n-cbam.yaml data=shapes.yaml"),
+        ("What that changes", "yolograft patch yolo11n.yaml --recipe cbam --dry-run"),
+    )
+
+
+def _row(block) -> tuple[str, ...]:
+    from yolograft import describe
+
+    recipe = describe.recipe(block)
+    about = describe.plain(describe.read(block).about).removesuffix(".")
+    if recipe.endswith(".yaml"):  # it stands in a config of the pack, and has no recipe
+        recipe, about = "", f"{about} (in {recipe})"
+    return block.name, ", ".join(block.aliases), recipe, about
 
 
 def _one(block) -> None:
     from yolograft import describe
 
     cls, parts = block.load(), describe.read(block)
-    signature = str(inspect.signature(cls)).replace("'", "")  # annotations are strings
-    _screen.text(f"{block.name}{signature}", "bold")
+    given = inspect.signature(cls).parameters.values()
+    _screen.signature(block.name, [str(one).replace("'", "") for one in given])
     print()
     _screen.text(describe.plain(parts.about))
     for paragraph in parts.body:
@@ -96,14 +103,14 @@ def _one(block) -> None:
         _screen.text(describe.plain(words) + (":" if literal else ""))
         if literal:
             print()
-            print(formula)
-    print("\nRow:\n")
+            _screen.text(formula, "green", fold=False)
+    _screen.title("Row")
     _screen.code(describe.rows(block), "yaml")
     if parts.arguments:
-        print()
+        _screen.title("Arguments")
         arguments = [(n, d, describe.plain(meaning)) for n, d, meaning in parts.arguments]
-        _screen.table([("argument", "default", "meaning"), *arguments])
-    print()
+        _screen.table([("argument", "default", "meaning"), *arguments], first="cyan")
+    _screen.title("Where it is")
     recipe = describe.recipe(block)
     facts = {
         "role": f"{block.role.name}: {block.role.about}",
@@ -112,4 +119,4 @@ def _one(block) -> None:
         "config": block.config,
         "paper": describe.paper(block),
     }
-    _screen.table([(key, value) for key, value in facts.items() if value], head=False)
+    _screen.table([(key, value) for key, value in facts.items() if value], head=False, first="cyan")

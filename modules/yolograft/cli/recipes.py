@@ -14,7 +14,8 @@ import re
 from pathlib import Path
 
 from yolograft.cli import _options, _screen
-from yolograft.errors import nearest, refuse
+from yolograft.errors import ConfigError, nearest, refuse
+from yolograft.files import CFG
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -32,25 +33,57 @@ def main(args: argparse.Namespace) -> int:
     with _screen.working("Loading the recipes"):
         from yolograft.graft import recipes
     if args.recipe:
-        if not recipes.find(args.recipe):
-            known = recipes.names()
-            hint = nearest(args.recipe, known) or f"there are {', '.join(known)}"
-            refuse(f"unknown recipe {args.recipe!r}", hint)
-        show(args.recipe)
+        show(_find(args.recipe))
         return 0
-    rows = [("recipe", "blocks", "what it does")]
-    for name in recipes.names():
-        recipe = recipes.load(name)
+    rows, wrong = [("recipe", "blocks", "what it does")], 0
+    mine = {name for name in recipes.names() if _is_mine(recipes.find(name))}
+    for name in sorted(recipes.names(), key=lambda one: (one not in mine, one)):
+        title = name + " (yours)" * (name in mine)
+        try:
+            recipe = recipes.load(name)
+        except ConfigError as error:  # the others are shown all the same
+            wrong += 1
+            rows.append((title, "", f"cannot be used: {error}"))
+            continue
         about = re.sub(r" \(https?://\S+\)", "", recipe.about)
-        mine = Path(recipe.file).parent.resolve() == Path("recipes").resolve()
         blocks = dict.fromkeys(step.label for step in recipe.steps if step.label)
-        rows.append((name + " (yours)" * mine, ", ".join(blocks), about))
-    _screen.table(rows)
+        rows.append((title, ", ".join(blocks), about))
+    _screen.table(rows, first="cyan")
     print()
-    print("One recipe:   yolograft recipes cbam")
-    print("In any model: yolo train model=yolo11n-cbam.yaml data=shapes.yaml")
-    print("Two recipes:  yolo train model=yolo11n-sk+cbam.yaml data=shapes.yaml")
-    return 0
+    _screen.steps(
+        ("One recipe", "yolograft recipes cbam"),
+        ("In any model", "yolo train model=yolo11n-cbam.yaml data=shapes.yaml"),
+        ("Two recipes", "yolo train model=yolo11n-sk+cbam.yaml data=shapes.yaml"),
+    )
+    return 1 if wrong else 0
+
+
+def _find(word: str) -> str:
+    """Return the recipe that a user means: its name in any case of letters, its path, or a block's.
+
+    Args:
+        word: What was given.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    from yolograft import describe
+    from yolograft.graft import recipes
+
+    if recipes.find(word):
+        return word
+    known = recipes.names()
+    block = describe.find(word)
+    for name in filter(None, (word, block and describe.recipe(block))):
+        if name.lower() in {one.lower() for one in known}:
+            return next(one for one in known if one.lower() == name.lower())
+    refuse(
+        f"unknown recipe {word!r}", nearest(word, known) or f"the recipes are {', '.join(known)}"
+    )
+
+
+def _is_mine(file: str | None) -> bool:
+    return Path(file or "").parent.resolve() == Path("recipes").resolve()
 
 
 def show(name: str) -> None:
@@ -67,13 +100,19 @@ def show(name: str) -> None:
         print()
         _screen.text(paragraph + "." * (paragraph[-1] != "."))
     content = Path(recipe.file).read_text(encoding="utf-8")
-    print(f"\nSteps, of {recipe.file}:\n")
+    _screen.title(f"Steps ({recipe.file})")
     steps = re.search(r"^steps:.*", content, re.MULTILINE | re.DOTALL)
     _screen.code((steps[0] if steps else content).rstrip(), "yaml")
-    print()
+    _screen.title("Use it")
     known = recipe.name in recipes.names()
     given = recipe.name if known else name
-    print(f"See the change:    yolograft patch yolo11n.yaml --recipe {given} --dry-run")
-    if known:
-        print(f"Train:             yolo train model=yolo11n-{recipe.name}.yaml data=shapes.yaml")
-    print(f"From your weights: yolograft patch best.pt --recipe {given} --warm exact")
+    train = f"yolo train model=yolo11n-{recipe.name}.yaml data=shapes.yaml"
+    _screen.steps(
+        ("See the change", f"yolograft patch yolo11n.yaml --recipe {given} --dry-run"),
+        *[("Train", train)] * known,
+        ("From your weights", f"yolograft patch best.pt --recipe {given} --warm exact"),
+    )
+    config = f"yolov8-{recipe.name}.yaml"
+    if (CFG / config).is_file() and not _is_mine(recipe.file):
+        print()
+        _screen.text(f"As a model YAML of the pack: {config}")
