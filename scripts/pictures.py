@@ -178,7 +178,9 @@ def compare() -> None:
         axes.text(-0.205, place, label, ha="right", va="center", size=11, color=colour)
     axes.axvline(0, color="#adb5bd", lw=1)
     axes.set(xlim=(-0.2, 0.1), yticks=[])
-    axes.set_xlabel("AP minus that of yolov8n: mean and 95 % interval of three seeds", size=11)
+    axes.set_xlabel(
+        "AP minus that of yolov8n: mean of three seeds, uncorrected 95 % interval", size=11
+    )
     axes.spines[["top", "left", "right"]].set_visible(False)
     axes.text(0, len(found) - 0.1, "  better", size=10, color="#868e96")
     axes.text(0, len(found) - 0.1, "lower  ", size=10, color="#868e96", ha="right")

@@ -377,7 +377,7 @@ def test_completion_knows_every_command(shell, capsys):
             {"url": "https://host/x.whl", "archive_info": {}},
             'pip install "yolograft[ray] @ https://host/x.whl"',
         ),
-        (None, 'pip install "yolograft[ray]"'),
+        (None, 'pip install "ray>=2.40"'),
     ],
 )
 def test_messages_install_from_where_this_copy_came(origin, line, monkeypatch):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import PackageNotFoundError, distribution
-from urllib.parse import unquote, urlparse
+import re
+from importlib.metadata import PackageNotFoundError, distribution, requires
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 
 def line(extra: str = "") -> str:
     """Return the command that installs yolograft again from where it came, with an extra.
 
     A folder, an archive and a repository are recorded by pip in ``direct_url.json`` (PEP 610).
+    Where nothing is recorded, the packages of the extra are named; FOLDER stands for a checkout.
 
     Args:
         extra: Such as ``compare``.
@@ -22,9 +25,14 @@ def line(extra: str = "") -> str:
     origin = json.loads(text) if text else {}
     url, extras = origin.get("url", ""), f"[{extra}]" if extra else ""
     if url.startswith("file:") and "dir_info" in origin:
-        folder = unquote(urlparse(url).path)
+        folder = url2pathname(urlparse(url).path)
         editable = "-e " if origin["dir_info"].get("editable") else ""
         return f'pip install {editable}"{folder}{extras}"'
     if vcs := origin.get("vcs_info"):
         return f'pip install "yolograft{extras} @ {vcs["vcs"]}+{url}"'
-    return f'pip install "yolograft{extras} @ {url}"' if url else f'pip install "yolograft{extras}"'
+    if url:
+        return f'pip install "yolograft{extras} @ {url}"'
+    needed = [one.partition(";") for one in requires("yolograft") or ()]
+    of_extra = rf"\bextra == ['\"]{extra}['\"]" if extra else "$^"
+    packages = [f'"{name.strip()}"' for name, _, when in needed if re.search(of_extra, when)]
+    return f"pip install {' '.join(packages)}" if packages else "pip install FOLDER"

@@ -92,7 +92,7 @@ def _totals(before: tuple[int, float], after: tuple[int, float]) -> str:
     ):
         change = f" ({100 * (new / old - 1):+.1f} %)" if old else ""
         texts.append(f"{old:{form}} -> {new:{form}} {unit}{change}")
-    return f"total: {', '.join(texts)}"
+    return "total: " + "\n       ".join(texts)
 
 
 def figures(config: dict, rows: set[int], imgsz: int) -> Figures:
