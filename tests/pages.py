@@ -86,7 +86,9 @@ def prose(text: str) -> str:
 
 def links(text: str) -> list[str]:
     """Return where the links and pictures of a page lead."""
-    return [match["to"] for match in _LINK.finditer(_FENCE.sub("", text))]
+    text = _FENCE.sub("", text)
+    pictures = re.findall(r'<img [^>]*src="([^"]+)"', text)
+    return [*(match["to"] for match in _LINK.finditer(text)), *pictures]
 
 
 def anchors(text: str) -> set[str]:
