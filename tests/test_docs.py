@@ -52,6 +52,11 @@ def test_every_link_leads_somewhere(page):
     assert pages.dead(page, ROOT) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_nothing_was_left_to_fill_in(page):
+    assert re.findall(r"@[A-Z_]+@|TODO|FIXME", pages.text_of(page)) == []
+
+
 def test_dead_links_are_found(tmp_path):
     (tmp_path / "a.md").write_text(
         "# A `b` c\n[x](b.md) [y](#a-b-c) [z](#nope) ![p](p.png) [w](https://host/x) [v](http://h)\n"
