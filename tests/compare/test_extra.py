@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from yolograft import install
+
 BIN = Path(sys.executable).parent
 
 #: Python imports this module when it starts, also in the processes that a command starts.
@@ -90,7 +92,7 @@ def test_everything_else_works_without_them(words, without, tiny, tiny_json):
 def test_compare_without_them_names_the_extra_before_anything_runs(more, without, tiny, tmp_path):
     words = [BIN / "yolograft", "compare", "--base", "yolov8n.yaml", "--recipes", "ca", *more]
     status, out, err = without(["scipy"], *words, "--data", tiny, "--project", tmp_path / "p")
-    hint = 'Hint: install what it needs: pip install "yolograft[compare]"'
+    hint = f"Hint: install what it needs: {install.line('compare')}"
     says = f"yolograft: SciPy is not installed, and `yolograft compare` needs it\n\n{hint}\n"
     assert (status, out, err) == (2, "", says)
     assert not (tmp_path / "p").exists()

@@ -59,7 +59,7 @@ def test_a_newer_version_is_refused_by_name(kind, tmp_path):
     file.write_text(json.dumps({"version": 2, "what": "nobody knows"}))
     with pytest.raises(ConfigError, match=r"newer\.json: .* version 2, .* up to 1\n") as caught:
         records.load(kind, file)
-    assert "pip install -U yolograft" in str(caught.value)
+    assert "update yolograft on this machine" in str(caught.value)
 
 
 def test_a_newer_record_in_a_folder_stops_before_anything_is_changed(done):

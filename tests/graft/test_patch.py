@@ -482,12 +482,13 @@ def test_patch_writes_a_config_that_needs_no_recipe(here, capsys):
     assert len([line for line in lines if line[0] == "~"]) == 7
     model = tasks.DetectionModel(written, verbose=False)
     base = tasks.DetectionModel("yolo11n.yaml", verbose=False)
-    total = printed.splitlines()[-1].split()
+    params, gflops = (line.split() for line in printed.splitlines()[-2:])
     want = [yolograft.count(m, 640) for m in (base, model)]
-    assert total[1:4] == [f"{want[0].params:,}", "->", f"{want[1].params:,}"]
-    assert total[4:] == [f"{want[0].gflops:.2f}", "->", f"{want[1].gflops:.2f}"]
+    assert params[:4] == ["total:", f"{want[0].params:,}", "->", f"{want[1].params:,}"]
+    assert gflops[:4] == [f"{want[0].gflops:.2f}", "->", f"{want[1].gflops:.2f}", "GFLOPs"]
+    assert params[5] == f"({100 * (want[1].params / want[0].params - 1):+.1f}"
     inserted = next(line for line in lines if line[:2] == ["+", "5"])
-    assert inserted[2:5] == ["CBAM", "[]", f"{model.model[5].np:,}"]
+    assert inserted[2:5] == ["CBAM", "[]", f"+{model.model[5].np:,}"]
     assert inserted[-1] == "128x80x80"
 
 

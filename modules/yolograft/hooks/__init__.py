@@ -142,8 +142,8 @@ HOOKS: tuple[Hook, ...] = (
         (f"{_ENGINE}.trainer:BaseTrainer.save_model", "trainer:make_save", "self"),
     ),
     *_hooks(
-        "a training of a model with blocks ends with the path of a picture of predictions",
-        "a last line of `yolo train` that names the pictures",
+        "a training of a model with blocks ends with the path of an image of predictions",
+        "a last line of `yolo train` that names the images of predictions",
         (f"{_ENGINE}.trainer:BaseTrainer.final_eval", "trainer:make_final", "self"),
     ),
     *_hooks(
