@@ -19,7 +19,7 @@ def make(checks: ModuleType, original: Callable) -> Callable:
         from yolograft.files import CFG
 
         ours = CFG / "settings" / str(file)
-        if os.path.dirname(str(file)) or os.path.exists(file) or not ours.is_file():
+        if os.path.dirname(str(file)) or os.path.exists(str(file)) or not ours.is_file():
             return original(file, *args, **kwargs)
         return str(ours)
 
