@@ -6,7 +6,7 @@ import pty
 import re
 import subprocess
 import sys
-from importlib.metadata import Distribution
+from importlib.metadata import PathDistribution
 from pathlib import Path
 
 import pytest
@@ -230,6 +230,7 @@ def test_each_command_stands_in_the_list_with_two_examples(command, capsys, monk
     ],
 )
 def test_doctor_prints_the_remedy(env, says, remedy, capfd, monkeypatch):
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     for key, value in env.items():
         monkeypatch.setenv(key, value)
     assert cli.main(["doctor"]) == 1
@@ -382,9 +383,11 @@ def test_completion_knows_every_command(shell, capsys):
 )
 def test_messages_install_from_where_this_copy_came(origin, line, monkeypatch):
     text = json.dumps(origin) if origin else None
-    monkeypatch.setattr(Distribution, "read_text", lambda self, name: text, raising=False)
+    read = PathDistribution.read_text
     monkeypatch.setattr(
-        "importlib.metadata.PathDistribution.read_text", lambda self, name: text, raising=False
+        PathDistribution,
+        "read_text",
+        lambda self, name: text if name == "direct_url.json" else read(self, name),
     )
     assert install.line("ray") == line
 

@@ -115,16 +115,17 @@ def run(page, folder, environment):
 def environment(tmp_path_factory, shapes):
     """The environment of a reader whose data set of shapes is drawn already."""
     home = tmp_path_factory.getbasetemp() / "reader"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}  # no reader has them
+    kept |= {"YOLO_CONFIG_DIR": str(home), "PATH": path, "YOLO_OFFLINE": "true"}
     if not home.exists():
         (home / "datasets").mkdir(parents=True)
         os.symlink(shapes.parent / "shapes", home / "datasets" / "yolograft-shapes")
-        code = "import sys, ultralytics as u; u.settings.update(datasets_dir=sys.argv[1])"
-        settings = {**os.environ, "YOLO_CONFIG_DIR": str(home)}
-        command = [sys.executable, "-c", code, str(home / "datasets")]
-        subprocess.run(command, env=settings, check=True)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}  # no reader has them
-    return {**kept, "YOLO_CONFIG_DIR": str(home), "PATH": path, "YOLO_OFFLINE": "true"}
+        code = "import sys, ultralytics; ultralytics.settings.update(eval(sys.argv[1]))"
+        paths = {"datasets_dir": str(home / "datasets"), "runs_dir": "runs"}
+        command = [sys.executable, "-c", code, repr(paths)]
+        subprocess.run(command, env=kept, cwd=home, check=True)
+    return kept
 
 
 @pytest.mark.long
@@ -202,13 +203,11 @@ def test_the_notebook_runs(tmp_path, environment):
     from nbclient import NotebookClient
 
     book = nbformat.read(ROOT / "docs" / "tour.ipynb", 4)
-    for name, value in environment.items():
-        os.environ.setdefault(name, value)
     first = next(cell for cell in book.cells if cell.cell_type == "code")
     assert first.source.startswith("from ultralytics import YOLO")  # imported before yolograft
     NotebookClient(
         book, timeout=400, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()
+    ).execute(env=environment)
     kinds = {
         kind
         for cell in book.cells
