@@ -129,6 +129,7 @@ def environment(tmp_path_factory, shapes):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", SNIPPETS, ids=name)
 def test_snippets_run_and_print_what_the_page_shows(page, tmp_path, environment):
     run(page, tmp_path, environment)
@@ -197,7 +198,7 @@ def test_every_page_is_in_the_navigation():
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)  # four minutes, where nothing else runs
 def test_the_notebook_runs(tmp_path, environment):
     import nbformat
     from nbclient import NotebookClient
@@ -206,7 +207,7 @@ def test_the_notebook_runs(tmp_path, environment):
     first = next(cell for cell in book.cells if cell.cell_type == "code")
     assert first.source.startswith("from ultralytics import YOLO")  # imported before yolograft
     NotebookClient(
-        book, timeout=400, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        book, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute(env=environment)
     kinds = {
         kind
